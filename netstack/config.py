@@ -1,0 +1,115 @@
+"""Settings of one virtual network: every default and unit stands here."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .errors import ConfigError
+
+__all__ = ["Config"]
+
+KiB = 1024
+MiB = 1024 * KiB
+
+
+@dataclass(frozen=True)
+class Config:
+    """One virtual network. Addresses are strings in the usual notation; the plan is VPNKit's.
+
+    Raises:
+        ConfigError: a value cannot be used; the message names the key and what it may be.
+    """
+
+    network: str = "192.168.65.0/24"
+    gateway: str = "192.168.65.1"  #: gateway, DNS and DHCP server
+    host_alias: str | None = "192.168.65.2"  #: stands for the host's loopback; None switches it off
+    first_guest: str = "192.168.65.3"  #: pool of guest addresses, inclusive
+    last_guest: str = "192.168.65.254"
+    gateway_mac: str = "f6:16:36:bc:f9:c6"
+    mtu: int = 1500  #: IP bytes, 576..65535
+    domain: str = "internal"  #: DHCP option 15, and the zone of lease names
+    gateway_names: tuple[str, ...] = ("gateway.internal",)
+    host_names: tuple[str, ...] = ("host.internal", "host.docker.internal")
+    dns: tuple[str, ...] | None = None  #: upstream "ADDR" or "ADDR#PORT"; None follows resolv_conf
+    resolv_conf: str = "/etc/resolv.conf"
+    lease_seconds: int = 86400
+    leases: tuple[tuple[str, str, str], ...] = ()  #: static (MAC, address, name or "")
+    pcap: str | None = None  #: capture file
+    max_tcp_flows: int = 65536
+    max_udp_flows: int = 8192
+    max_ping_flows: int = 256
+    udp_idle_one_way: float = 30.0  #: seconds without an answer
+    udp_idle_two_way: float = 180.0  #: seconds after traffic both ways
+    dns_timeout: float = 10.0  #: seconds an unanswered query is kept
+    connect_timeout: float = 127.0  #: seconds for the host's connect
+    tcp_buffer_max: int = 16 * MiB  #: per connection and direction, bytes
+    tcp_memory: int = 1024 * MiB  #: all connections together, bytes
+    tcp_congestion: str = "cubic"  #: cubic, reno or none
+    tcp_keepalive: float = 7200.0  #: seconds of silence before the first probe; 0 = never
+    outbound_mark: int = 0  #: SO_MARK of outgoing sockets
+    outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without the network."""
+        net = self._network()
+        inside = {"gateway": self.gateway, "first_guest": self.first_guest, "last_guest": self.last_guest}
+        if self.host_alias is not None:
+            inside["host_alias"] = self.host_alias
+        for key, text in inside.items():
+            if self._address(key, text) not in net:
+                raise ConfigError(f"{key} {text} is not inside network {self.network}")
+        if self._address("first_guest", self.first_guest) > self._address("last_guest", self.last_guest):
+            raise ConfigError(f"first_guest {self.first_guest} lies behind last_guest {self.last_guest}")
+        if self.host_alias == self.gateway:
+            raise ConfigError(f"host_alias and gateway are both {self.gateway}: they must differ")
+        if not 576 <= self.mtu <= 65535:
+            raise ConfigError(f"mtu {self.mtu} is out of range: it may be 576 to 65535 bytes")
+        if self.tcp_congestion not in ("cubic", "reno", "none"):
+            raise ConfigError(f"tcp_congestion {self.tcp_congestion!r} is unknown: use cubic, reno or none")
+        for key in ("max_tcp_flows", "max_udp_flows", "max_ping_flows", "tcp_buffer_max", "lease_seconds"):
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"{key} {getattr(self, key)} must be positive")
+        parse_mac("gateway_mac", self.gateway_mac)
+
+    def _network(self) -> ipaddress.IPv4Network:
+        try:
+            return ipaddress.IPv4Network(self.network)
+        except ValueError as err:
+            raise ConfigError(f"network {self.network!r} cannot be used: {err}") from None
+
+    @staticmethod
+    def _address(key: str, text: str) -> ipaddress.IPv4Address:
+        try:
+            return ipaddress.IPv4Address(text)
+        except ValueError:
+            raise ConfigError(f"{key} {text!r} is not an IPv4 address") from None
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with other values.
+
+        Raises:
+            ConfigError: a key is unknown or a value cannot be used.
+        """
+        known = {f.name for f in fields(self)}
+        for key in changes:
+            if key not in known:
+                raise ConfigError(f"{key!r} is not a setting: see netstack.Config")
+        return replace(self, **changes)
+
+
+def parse_mac(key: str, text: str) -> bytes:
+    """Six bytes from ``aa:bb:cc:dd:ee:ff``.
+
+    Raises:
+        ConfigError: not a unicast MAC address.
+    """
+    parts = text.replace("-", ":").split(":")
+    try:
+        mac = bytes(int(p, 16) for p in parts)
+    except ValueError:
+        mac = b""
+    if len(mac) != 6 or mac[0] & 1:
+        raise ConfigError(f"{key} {text!r} is not a unicast MAC address like 02:00:00:00:00:01")
+    return mac

@@ -1,0 +1,62 @@
+# The host's sockets. Addresses are 16 bytes (IPv4 mapped as ::ffff:a.b.c.d), ports in host byte order; results are
+# >= 0, or -errno. Everything is non-blocking and close-on-exec. An IPv4-mapped address makes an AF_INET socket.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from posix.types cimport pid_t
+
+cdef extern from "<sys/uio.h>" nogil:
+    ctypedef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+ctypedef struct sock_options:       # how outgoing sockets are bound
+    int ipv4_ttl                    # 0 = the system's
+    uint32_t mark                   # SO_MARK, 0 = none
+    char interface_name[16]         # SO_BINDTODEVICE, "" = none
+
+ctypedef struct udp_message:
+    uint8_t *data
+    uint32_t length                 # in: bytes to send or room; out: bytes received
+    uint16_t gso_size               # send: > 0 asks for UDP_SEGMENT; receive: > 0 when the kernel joined datagrams (UDP_GRO)
+    uint8_t ttl                     # send: 0 = default. receive: as it came, 0 unknown
+    uint8_t tos
+    uint8_t addr[16]                # peer
+    uint16_t port
+
+ctypedef struct sock_error:         # one entry of the error queue (IP_RECVERR, IPV6_RECVERR)
+    int error                       # errno
+    uint8_t origin                  # SO_EE_ORIGIN_*: 1 local, 2 ICMP, 3 ICMPv6
+    uint8_t type
+    uint8_t code
+    uint32_t info                   # the MTU for EMSGSIZE
+    uint8_t offender[16]            # who sent the ICMP error (zero when local)
+    uint8_t peer[16]                # where the datagram that failed went
+    uint16_t peer_port
+    uint8_t *payload                # room given by the caller for the datagram that failed ...
+    uint32_t payload_length         # in: its size; out: bytes returned
+
+# TCP
+cdef int sock_tcp_connect(const uint8_t *addr, uint16_t port, const sock_options *opt) noexcept nogil  # fd (perhaps still connecting) or -errno
+cdef int sock_tcp_listen(const uint8_t *addr, uint16_t port, int backlog, uint16_t *bound) noexcept nogil
+cdef int sock_accept(int fd, uint8_t *addr, uint16_t *port) noexcept nogil
+cdef int sock_error_of(int fd) noexcept nogil                       # SO_ERROR, as a positive errno or 0
+cdef int sock_set_abort(int fd) noexcept nogil                      # SO_LINGER 0: close sends RST
+cdef int sock_pair(int *a, int *b) noexcept nogil                   # AF_UNIX stream pair
+cdef int sock_shutdown_write(int fd) noexcept nogil
+cdef int sock_close(int fd) noexcept nogil
+cdef ssize_t sock_send(int fd, const void *data, size_t length) noexcept nogil       # MSG_NOSIGNAL | MSG_DONTWAIT
+cdef ssize_t sock_sendv(int fd, const iovec *iov, int n) noexcept nogil
+cdef ssize_t sock_recvv(int fd, const iovec *iov, int n) noexcept nogil              # 0 = end of file
+# Datagrams
+cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcept nogil    # unconnected, IP_RECVERR, UDP_GRO where there is one
+cdef int sock_udp_connect(int fd, const uint8_t *addr, uint16_t port) noexcept nogil
+cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil               # recvmmsg: messages received
+cdef int sock_udp_send(int fd, const udp_message *msgs, int n) noexcept nogil        # sendmmsg: messages sent; -errno if the first failed
+cdef int sock_udp_has_gso() noexcept nogil
+# Unprivileged echo (net.ipv4.ping_group_range); raw as the fall-back of a process with CAP_NET_RAW
+cdef int sock_ping_open(bint ipv6, const sock_options *opt, uint16_t *ident) noexcept nogil
+cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil                     # 1, 0 when the queue is empty, or -errno
+cdef int sock_local(int fd, uint8_t *addr, uint16_t *port) noexcept nogil            # getsockname
+# eventfd (a pipe where there is none)
+cdef int wake_open(int *read_fd, int *write_fd) noexcept nogil
+cdef void wake_signal(int write_fd) noexcept nogil
+cdef void wake_clear(int read_fd) noexcept nogil

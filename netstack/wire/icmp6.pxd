@@ -1,0 +1,27 @@
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from netstack.wire.addr cimport addr_t
+
+cdef enum:
+    ICMP6_UNREACHABLE = 1
+    ICMP6_TOO_BIG = 2
+    ICMP6_TIME_EXCEEDED = 3
+    ICMP6_PARAMETER = 4
+    ICMP6_ECHO = 128
+    ICMP6_ECHO_REPLY = 129
+    ICMP6_ROUTER_SOLICIT = 133
+    ICMP6_ROUTER_ADVERT = 134
+    ICMP6_NEIGHBOR_SOLICIT = 135
+    ICMP6_NEIGHBOR_ADVERT = 136
+
+ctypedef struct icmp6_hdr:  # RFC 4443; neighbour discovery RFC 4861
+    uint8_t type
+    uint8_t code
+    uint16_t checksum
+    uint32_t rest           # bytes 4..7
+    const uint8_t *body
+    uint32_t body_length
+
+cdef int icmp6_parse(const uint8_t *data, size_t length, icmp6_hdr *out) noexcept nogil    # 8 or a wire_code
+cdef int icmp6_write(uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr_t *src, const addr_t *dst) noexcept nogil
+# Steps over a neighbour-discovery option list: option length in bytes (>= 8) or a wire_code.
+cdef int nd_option_parse(const uint8_t *data, size_t length, uint8_t *kind) noexcept nogil
