@@ -44,3 +44,9 @@ cdef inline bint addr_eq(const addr_t *a, const addr_t *b) noexcept nogil:
 
 cdef addr_t addr_from_object(object value) except *     # str, int (IPv4), bytes of 4 or 16, ipaddress object
 cdef object addr_to_object(const addr_t *a)             # ipaddress.IPv4Address or IPv6Address
+cdef addr_t addr_from_bytes(bytes packed) noexcept      # packed has 4 or 16 bytes
+cdef object addr_to_v6_object(const addr_t *a)          # IPv6Address even where addr_is_v4
+cdef uint32_t v4_from_object(object value) except? 0xffffffff   # ValueError where the address is IPv6
+cdef object v4_to_object(uint32_t v4)
+cdef int mac_from_object(object value, uint8_t *out) except -1  # str with : or -, or 6 bytes
+cdef str mac_to_str(const uint8_t *mac)
