@@ -10,6 +10,8 @@ ctypedef struct ring_t:
     uint32_t capacity       # bytes, a power of two, or 0
     uint64_t head           # stream offset of the first byte held
     uint64_t tail           # stream offset behind the last byte held
+    uint64_t placed         # stream offset behind the last byte that ring_place wrote
+    uint64_t origin         # stream offset that lies at memory[0], modulo capacity
 
 cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil
 cdef void ring_free(ring_t *r) noexcept nogil
@@ -23,3 +25,5 @@ cdef int ring_spans(const ring_t *r, uint64_t offset, uint32_t length, ring_span
 # Copies bytes to a place at or behind head, within capacity, without moving tail (reassembly).
 cdef void ring_place(ring_t *r, uint64_t offset, const uint8_t *data, uint32_t length) noexcept nogil
 cdef void ring_drop(ring_t *r, uint32_t n) noexcept nogil               # forgets n bytes at head
+# Moves an empty ring n bytes on (bytes that went by without being stored). Bytes placed further on keep their offsets.
+cdef void ring_skip(ring_t *r, uint32_t n) noexcept nogil

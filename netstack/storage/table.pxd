@@ -1,8 +1,17 @@
 # A bounded hash table from fixed-size keys to pointers, keyed by a secret so that a peer cannot choose collisions.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 ctypedef struct table_t:
-    pass
+    uint32_t key_size       # bytes, as asked for
+    uint32_t stride         # bytes of an entry: the key rounded up to 8, then the value
+    uint32_t initial
+    uint32_t limit
+    uint32_t n
+    uint32_t room           # entries allocated
+    uint32_t mask           # of the index: its size is a power of two and at least 2 * room
+    uint64_t k0, k1
+    uint64_t *index         # 0 = empty, else hash << 32 | entry + 1; linear probing
+    uint8_t *entries        # dense: deletion moves the last one into the hole
 
 cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uint64_t k0, uint64_t k1) noexcept nogil
 cdef void table_free(table_t *t) noexcept nogil
@@ -12,3 +21,5 @@ cdef void *table_del(table_t *t, const void *key) noexcept nogil                
 cdef uint32_t table_len(const table_t *t) noexcept nogil
 cdef void *table_next(const table_t *t, uint32_t *cursor) noexcept nogil        # start with 0; NULL at the end. Deleting
                                                                                 # the value just returned is allowed.
+cdef uint64_t table_bytes(const table_t *t) noexcept nogil                      # memory held
+cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil     # SipHash-1-3
