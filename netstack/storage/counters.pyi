@@ -1,0 +1,5 @@
+import enum
+
+class counter(enum.IntFlag): ...
+
+NAMES: tuple[str, ...]
