@@ -89,7 +89,8 @@ cdef str mac_to_str(const uint8_t *mac):
 def parse_address(value):
     """The ipaddress object for a str, an int (IPv4), 4 or 16 bytes or an ipaddress object.
 
-    An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is its IPv4 address: that is how netstack holds IPv4.
+    An IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is its IPv4 address: that is how netstack holds
+    IPv4.
 
     Raises:
         ValueError: the value is no address.

@@ -1,11 +1,15 @@
-# The Internet checksum (RFC 1071). Sums are 64-bit partial sums in *memory* byte order: fold them once, at the end.
+# The Internet checksum (RFC 1071). Sums are 64-bit partial sums in *memory* byte order: fold them once, at
+# the end.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from netstack.wire.addr cimport addr_t
 
-# Adds length bytes at data to the partial sum; an odd length is padded with a zero byte (so it must come last).
+# Adds length bytes at data to the partial sum; an odd length is padded with a zero byte (so it must come
+# last).
 cdef uint64_t csum_add(const uint8_t *data, size_t length, uint64_t sum) noexcept nogil
 # Partial sum of the IPv4 or IPv6 pseudo header (RFC 9293 3.1, RFC 8200 8.1), family taken from the addresses.
-cdef uint64_t csum_pseudo(const addr_t *src, const addr_t *dst, uint8_t protocol, uint32_t length) noexcept nogil
+cdef uint64_t csum_pseudo(
+    const addr_t *src, const addr_t *dst, uint8_t protocol, uint32_t length
+) noexcept nogil
 # Folds to 16 bits, not complemented; csum_store writes a folded sum as it lies in memory.
 cdef uint16_t csum_fold(uint64_t sum) noexcept nogil
 # The complemented checksum, to be stored with csum_store.

@@ -12,4 +12,5 @@ cdef enum wire_code:
     WIRE_UNSUPPORTED = -9   # recognised and refused by name (an 802.1Q tag, a jumbogram)
 
 cpdef str code_name(int code)
-cdef int raise_wire(int code) except -1   # raises netstack.errors.WireError when code < 0, returns it otherwise
+# Raises netstack.errors.WireError when code < 0, returns it otherwise.
+cdef int raise_wire(int code) except -1

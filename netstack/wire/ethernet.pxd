@@ -15,6 +15,8 @@ ctypedef struct eth_hdr:
     uint8_t vlan_tags       # number of 802.1Q / 802.1ad tags in front of ethertype (at most 2 are parsed)
     uint16_t vlan_tci       # the outermost tag's TCI
 
-# The header's length (14, 18 or 22) or a wire_code. Tagged frames parse; who does not carry VLANs refuses them by name.
+# The header's length (14, 18 or 22) or a wire_code. Tagged frames parse; who does not carry VLANs refuses
+# them by name.
 cdef int eth_parse(const uint8_t *data, size_t length, eth_hdr *out) noexcept nogil
-cdef int eth_write(uint8_t *out, size_t room, const eth_hdr *hdr) noexcept nogil   # untagged: 14 or WIRE_NO_ROOM
+# Untagged: 14 or WIRE_NO_ROOM.
+cdef int eth_write(uint8_t *out, size_t room, const eth_hdr *hdr) noexcept nogil

@@ -78,7 +78,7 @@ cdef class EthernetHeader:
         raise_wire(code)
         return self
 
-    def build(self, bytes payload=b""):
+    def build(self, bytes payload not None=b""):
         """The untagged header's 14 bytes followed by payload."""
         cdef uint8_t out[ETH_HDR_LEN]
         cdef int n = raise_wire(eth_write(out, sizeof(out), &self.h))

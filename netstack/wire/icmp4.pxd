@@ -23,5 +23,6 @@ ctypedef struct icmp4_hdr:  # RFC 792
     uint32_t body_length
 
 cdef int icmp4_parse(const uint8_t *data, size_t length, icmp4_hdr *out) noexcept nogil    # 8 or a wire_code
-# Writes header, body and checksum; the number of bytes written or WIRE_NO_ROOM. body may already lie at out + 8.
+# Writes header, body and checksum; the number of bytes written or WIRE_NO_ROOM. body may already lie at out +
+# 8.
 cdef int icmp4_write(uint8_t *out, size_t room, const icmp4_hdr *hdr) noexcept nogil

@@ -51,16 +51,15 @@ cdef class ICMPv4Message:
     """An ICMPv4 message as a value.
 
     Attributes:
-        type, code: as on the wire.
-        rest: bytes 4..7 as one number; identifier and sequence (echo) or mtu (fragmentation needed) are its parts.
-        body: bytes from offset 8: the echo data or the quoted datagram.
+        type, code: as on the wire. rest: bytes 4..7 as one number; identifier and sequence (echo) or mtu
+        (fragmentation needed) are its parts. body: bytes from offset 8: the echo data or the quoted datagram.
         checksum: as received; 0 in a message that was not parsed.
     """
 
     cdef icmp4_hdr h
     cdef readonly bytes body
 
-    def __init__(self, uint8_t type, uint8_t code=0, uint32_t rest=0, bytes body=b""):
+    def __init__(self, uint8_t type, uint8_t code=0, uint32_t rest=0, bytes body not None=b""):
         self.h.type = type
         self.h.code = code
         self.h.checksum = 0
@@ -70,7 +69,7 @@ cdef class ICMPv4Message:
         self.h.body_length = 0
 
     @staticmethod
-    def echo(uint16_t identifier, uint16_t sequence, bytes body=b"", *, bint reply=False):
+    def echo(uint16_t identifier, uint16_t sequence, bytes body not None=b"", *, bint reply=False):
         """An echo request, or the reply to one (RFC 792)."""
         return ICMPv4Message(
             ICMP4_ECHO_REPLY if reply else ICMP4_ECHO, 0, (<uint32_t>identifier << 16) | sequence, body
@@ -148,4 +147,7 @@ cdef class ICMPv4Message:
         return hash(self.key())
 
     def __repr__(self):
-        return f"ICMPv4Message(type={self.h.type}, code={self.h.code}, rest={self.h.rest:#010x}, body={self.body!r})"
+        return (
+            f"ICMPv4Message(type={self.h.type}, code={self.h.code}, rest={self.h.rest:#010x}, "
+            f"body={self.body!r})"
+        )

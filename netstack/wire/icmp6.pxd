@@ -22,6 +22,8 @@ ctypedef struct icmp6_hdr:  # RFC 4443; neighbour discovery RFC 4861
     uint32_t body_length
 
 cdef int icmp6_parse(const uint8_t *data, size_t length, icmp6_hdr *out) noexcept nogil    # 8 or a wire_code
-cdef int icmp6_write(uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr_t *src, const addr_t *dst) noexcept nogil
+cdef int icmp6_write(
+    uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr_t *src, const addr_t *dst
+) noexcept nogil
 # Steps over a neighbour-discovery option list: option length in bytes (>= 8) or a wire_code.
 cdef int nd_option_parse(const uint8_t *data, size_t length, uint8_t *kind) noexcept nogil

@@ -5,7 +5,7 @@ Offsets: type 0, code 1, checksum 2, four bytes whose meaning the type decides 4
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memmove
 
 from netstack.wire.addr cimport addr_from_object, addr_t
@@ -40,7 +40,9 @@ cdef int icmp6_parse(const uint8_t *data, size_t length, icmp6_hdr *out) noexcep
     return 8
 
 
-cdef int icmp6_write(uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr_t *src, const addr_t *dst) noexcept nogil:
+cdef int icmp6_write(
+    uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr_t *src, const addr_t *dst
+) noexcept nogil:
     cdef size_t length = <size_t>hdr.body_length + 8
     if room < length or length > 0x7fffffff:
         return WIRE_NO_ROOM
@@ -51,7 +53,8 @@ cdef int icmp6_write(uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr
     out[2] = 0
     out[3] = 0
     put_be32(out + 4, hdr.rest)
-    csum_store(out + 2, csum_finish(csum_add(out, length, csum_pseudo(src, dst, NEXT_HEADER, <uint32_t>length))))
+    cdef uint64_t pseudo = csum_pseudo(src, dst, NEXT_HEADER, <uint32_t>length)
+    csum_store(out + 2, csum_finish(csum_add(out, length, pseudo)))
     return <int>length
 
 
@@ -67,7 +70,7 @@ cdef int nd_option_parse(const uint8_t *data, size_t length, uint8_t *kind) noex
 
 
 def nd_options(data):
-    """The options of a neighbour-discovery list as a list of ``(kind, bytes)``; the bytes are those behind the length.
+    """The options of a neighbour-discovery list as a list of ``(kind, bytes behind the length)``.
 
     Raises:
         WireError: truncated, bad option (a length that is 0 or runs past the list), RFC 4861 section 4.6.
@@ -98,7 +101,7 @@ cdef class ICMPv6Message:
     cdef icmp6_hdr h
     cdef readonly bytes body
 
-    def __init__(self, uint8_t type, uint8_t code=0, uint32_t rest=0, bytes body=b""):
+    def __init__(self, uint8_t type, uint8_t code=0, uint32_t rest=0, bytes body not None=b""):
         self.h.type = type
         self.h.code = code
         self.h.checksum = 0
@@ -108,7 +111,7 @@ cdef class ICMPv6Message:
         self.h.body_length = 0
 
     @staticmethod
-    def echo(uint16_t identifier, uint16_t sequence, bytes body=b"", *, bint reply=False):
+    def echo(uint16_t identifier, uint16_t sequence, bytes body not None=b"", *, bint reply=False):
         """An echo request, or the reply to one (RFC 4443 section 4)."""
         return ICMPv6Message(
             ICMP6_ECHO_REPLY if reply else ICMP6_ECHO, 0, (<uint32_t>identifier << 16) | sequence, body
@@ -134,8 +137,9 @@ cdef class ICMPv6Message:
         cdef int code
         try:
             code = icmp6_parse(p, length, &self.h)
-            if code >= 0 and verify and not csum_ok(p, length, csum_pseudo(&s, &d, NEXT_HEADER, <uint32_t>length)):
-                code = WIRE_BAD_CHECKSUM
+            if code >= 0 and verify:
+                if not csum_ok(p, length, csum_pseudo(&s, &d, NEXT_HEADER, <uint32_t>length)):
+                    code = WIRE_BAD_CHECKSUM
             raise_wire(code)
             self.body = p[8:length]
             self.h.body = NULL  # the pointer would outlive the buffer
@@ -193,4 +197,7 @@ cdef class ICMPv6Message:
         return hash(self.key())
 
     def __repr__(self):
-        return f"ICMPv6Message(type={self.h.type}, code={self.h.code}, rest={self.h.rest:#010x}, body={self.body!r})"
+        return (
+            f"ICMPv6Message(type={self.h.type}, code={self.h.code}, rest={self.h.rest:#010x}, "
+            f"body={self.body!r})"
+        )

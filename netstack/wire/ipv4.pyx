@@ -1,7 +1,7 @@
 """IPv4 headers (RFC 791).
 
-Offsets: version and IHL 0, TOS 1, total length 2, identification 4, flags and fragment offset 6, TTL 8, protocol 9,
-header checksum 10, source 12, destination 16, options 20.
+Offsets: version and IHL 0, TOS 1, total length 2, identification 4, flags and fragment offset 6, TTL 8,
+protocol 9, header checksum 10, source 12, destination 16, options 20.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -134,7 +134,7 @@ cdef class IPv4Header:
         uint16_t frag_offset=0,
         bint dont_fragment=False,
         bint more_fragments=False,
-        bytes options=b"",
+        bytes options not None=b"",
     ):
         if len(options) > 40:
             raise ValueError(f"IPv4 options have at most 40 bytes, not {len(options)}")
@@ -159,7 +159,8 @@ cdef class IPv4Header:
         """The header at the start of a packet; with verify its checksum too.
 
         Raises:
-            WireError: truncated (also where the total length claims more than is there), bad version, bad length,
+            WireError: truncated (also where the total length claims more than is there), bad version, bad
+            length,
                 bad checksum.
         """
         cdef IPv4Header self = IPv4Header.__new__(IPv4Header)
@@ -178,7 +179,7 @@ cdef class IPv4Header:
             PyBuffer_Release(&view)
         return self
 
-    def build(self, bytes payload=b""):
+    def build(self, bytes payload not None=b""):
         """Header and payload, with the total length and the header checksum that they call for.
 
         Raises:
@@ -264,7 +265,7 @@ cdef class IPv4Header:
 
     def __repr__(self):
         return (
-            f"IPv4Header(src={str(self.src)!r}, dst={str(self.dst)!r}, protocol={self.h.protocol}, ttl={self.h.ttl}, "
-            f"tos={self.h.tos:#04x}, ident={self.h.ident:#06x}, frag_offset={self.h.frag_offset}, "
+            f"IPv4Header(src={str(self.src)!r}, dst={str(self.dst)!r}, protocol={self.h.protocol}, "
+            f"ttl={self.h.ttl}, tos={self.h.tos:#04x}, ident={self.h.ident:#06x}, frag_offset={self.h.frag_offset}, "
             f"dont_fragment={self.dont_fragment}, more_fragments={self.more_fragments}, options={self.options!r})"
         )

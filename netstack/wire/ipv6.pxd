@@ -14,7 +14,7 @@ ctypedef struct ipv6_hdr:   # RFC 8200
     addr_t src
     addr_t dst
     # filled by ipv6_parse from the extension-header chain:
-    uint8_t protocol        # the upper-layer protocol, or 44 content's when is a non-first fragment, 59 = none
+    uint8_t protocol        # of the upper layer; 44 = a fragment that is not the first, 59 = none
     uint16_t l4_offset      # bytes from the start of the IPv6 header to the upper layer
     uint16_t l4_length      # bytes of the upper layer present and claimed
     uint8_t is_fragment
@@ -22,6 +22,7 @@ ctypedef struct ipv6_hdr:   # RFC 8200
     uint8_t more_fragments
     uint32_t frag_ident
 
-# 40 + extension headers, or a wire_code. The chain is bounded (at most 8 headers); jumbograms are WIRE_UNSUPPORTED.
+# 40 + extension headers, or a wire_code. The chain is bounded (at most 8 headers); jumbograms are
+# WIRE_UNSUPPORTED.
 cdef int ipv6_parse(const uint8_t *data, size_t length, ipv6_hdr *out) noexcept nogil
-cdef int ipv6_write(uint8_t *out, size_t room, const ipv6_hdr *hdr) noexcept nogil     # the 40-byte header only
+cdef int ipv6_write(uint8_t *out, size_t room, const ipv6_hdr *hdr) noexcept nogil   # the 40 bytes only

@@ -1,9 +1,12 @@
 """IPv6 headers and their extension headers (RFC 8200).
 
-Offsets of the fixed header: version, traffic class and flow label 0, payload length 4, next header 6, hop limit 7,
-source 8, destination 24. Extension headers that are stepped over: hop-by-hop options (first only), destination
-options, routing (with no segment left) and fragment. ESP, AH and everything else count as the upper layer.
+Offsets of the fixed header: version, traffic class and flow label 0, payload length 4, next header 6, hop
+limit 7, source 8, destination 24. Extension headers that are stepped over: hop-by-hop options (first only),
+destination options, routing (with no segment left) and fragment. ESP, AH and everything else count as the
+upper layer.
 """
+
+import ipaddress
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -80,7 +83,8 @@ cdef int ipv6_parse(const uint8_t *data, size_t length, ipv6_hdr *out) noexcept 
     if end > length:
         return WIRE_TRUNCATED
     protocol = out.next_header
-    # A jumbogram (RFC 2675) says a payload length of 0 and carries its true length in the first hop-by-hop option.
+    # A jumbogram (RFC 2675) says a payload length of 0 and carries its true length in the first hop-by-hop
+    # option.
     if (
         end == IPV6_HDR_LEN and protocol == HOP_BY_HOP and length >= IPV6_HDR_LEN + 8
         and data[IPV6_HDR_LEN + 2] == OPTION_JUMBO
@@ -143,7 +147,6 @@ cdef int ipv6_write(uint8_t *out, size_t room, const ipv6_hdr *hdr) noexcept nog
 
 cdef addr_t v6_from_object(object value) except *:
     cdef addr_t a
-    import ipaddress
     if isinstance(value, str):
         value = ipaddress.IPv6Address(value)    # keeps ::ffff:a.b.c.d, refuses a.b.c.d
     elif isinstance(value, ipaddress.IPv4Address):
@@ -198,7 +201,8 @@ cdef class IPv6Header:
         """The header and the chain of extension headers (at most 8) at the start of a packet.
 
         Raises:
-            WireError: truncated, bad version, bad option, bad value (a second fragment header, hop-by-hop options
+            WireError: truncated, bad version, bad option, bad value (a second fragment header, hop-by-hop
+            options
                 that do not come first), unsupported (a jumbogram, source routing, an option that must not be
                 ignored, a longer chain).
         """
@@ -210,7 +214,7 @@ cdef class IPv6Header:
         raise_wire(code)
         return self
 
-    def build(self, bytes payload=b""):
+    def build(self, bytes payload not None=b""):
         """The 40-byte header and payload (which begins with what next_header says).
 
         Raises:

@@ -35,9 +35,10 @@ ctypedef struct tcp_hdr:    # RFC 9293 section 3.1; options RFC 7323, 2018
     uint32_t tsecr
     tcp_sack_block sack[4]
 
-# data offset in bytes (20..60) or a wire_code. Unknown options are skipped by length; a length of 0, 1 or past the end
-# ends option parsing and is WIRE_BAD_OPTION (RFC 9293 MUST-7).
+# data offset in bytes (20..60) or a wire_code. Unknown options are skipped by length; a length of 0, 1 or
+# past the end ends option parsing and is WIRE_BAD_OPTION (RFC 9293 MUST-7).
 cdef int tcp_parse(const uint8_t *data, size_t length, tcp_hdr *out) noexcept nogil
 # Writes header and the options that are set; checksum field is written as given (hdr.checksum, big-endian).
-# In a SYN the order is MSS, SACK-permitted, timestamps, NOP, window scale. Returns the data offset or WIRE_NO_ROOM.
+# In a SYN the order is MSS, SACK-permitted, timestamps, NOP, window scale. Returns the data offset or
+# WIRE_NO_ROOM.
 cdef int tcp_write(uint8_t *out, size_t room, const tcp_hdr *hdr) noexcept nogil

@@ -1,7 +1,9 @@
-"""TCP headers (RFC 9293 section 3.1) with the options in use (RFC 7323 window scale and timestamps, RFC 2018 SACK).
+"""TCP headers (RFC 9293 section 3.1) with the options in use.
 
-Offsets: ports 0 and 2, sequence number 4, acknowledgment number 8, data offset 12, flags 13, window 14, checksum 16,
-urgent pointer 18, options 20.
+Those are MSS, window scale and timestamps (RFC 7323) and SACK (RFC 2018).
+
+Offsets: ports 0 and 2, sequence number 4, acknowledgment number 8, data offset 12, flags 13, window 14,
+checksum 16, urgent pointer 18, options 20.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -44,7 +46,10 @@ cdef enum:
 
 
 cdef int parse_options(const uint8_t *p, int length, tcp_hdr *out) noexcept nogil:
-    """WIRE_OK or WIRE_BAD_OPTION. A known kind of another length than its own is skipped; the last of two counts."""
+    """WIRE_OK or WIRE_BAD_OPTION.
+
+    A known kind of another length than its own is skipped; of two the last counts.
+    """
     cdef int i = 0, size, k
     cdef uint8_t kind
     while i < length:
@@ -72,7 +77,8 @@ cdef int parse_options(const uint8_t *p, int length, tcp_hdr *out) noexcept nogi
         elif kind == KIND_MSS and size == 4:
             out.mss = be16(p + i + 2)
         elif kind == KIND_WSCALE and size == 3:
-            # Beyond int8_t the value is as absurd as 127: whoever uses it limits it to 14 (RFC 7323 section 2.3).
+            # Beyond int8_t the value is as absurd as 127: whoever uses it limits it to 14 (RFC 7323 section
+            # 2.3).
             out.wscale = <int8_t>(p[i + 2] if p[i + 2] < 127 else 127)
         elif kind == KIND_SACK_PERMITTED and size == 2:
             out.sack_permitted = 1
@@ -263,7 +269,9 @@ cdef class TCPHeader:
 
     @staticmethod
     def parse(data, *, src=None, dst=None):
-        """The header at the start of a segment; where src and dst are given its checksum is verified (over all of data).
+        """The header at the start of a segment.
+
+        Where src and dst are given the checksum is verified, over all of data.
 
         Raises:
             WireError: truncated, bad length (data offset < 5), bad option, bad checksum.
@@ -285,7 +293,7 @@ cdef class TCPHeader:
         raise_wire(code)
         return self
 
-    def build(self, bytes payload=b"", *, src=None, dst=None):
+    def build(self, bytes payload not None=b"", *, src=None, dst=None):
         """Header, options and payload; the checksum is computed where src and dst are given.
 
         Without addresses the checksum attribute is written. SACK blocks that do not fit are left out.

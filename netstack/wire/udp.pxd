@@ -10,4 +10,4 @@ ctypedef struct udp_hdr:    # RFC 768
     uint16_t checksum
 
 cdef int udp_parse(const uint8_t *data, size_t length, udp_hdr *out) noexcept nogil    # 8 or a wire_code
-cdef int udp_write(uint8_t *out, size_t room, const udp_hdr *hdr) noexcept nogil       # checksum stored as given
+cdef int udp_write(uint8_t *out, size_t room, const udp_hdr *hdr) noexcept nogil   # checksum as given

@@ -85,8 +85,10 @@ cdef class UDPHeader:
         raise_wire(code)
         return self
 
-    def build(self, bytes payload=b"", *, src=None, dst=None):
-        """Header and payload; the checksum is computed where src and dst are given and is the attribute otherwise.
+    def build(self, bytes payload not None=b"", *, src=None, dst=None):
+        """Header and payload.
+
+        The checksum is computed where src and dst are given, and is the attribute otherwise.
 
         Raises:
             WireError: bad length, where both together exceed 65535 bytes.
