@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 cdef extern from "<sys/uio.h>" nogil:
-    ctypedef struct iovec:
+    ctypedef struct iovec "struct iovec":
         void *iov_base
         size_t iov_len
 
@@ -20,7 +20,7 @@ ctypedef struct udp_message:
     uint8_t ttl                     # send: 0 = default. receive: as it came, 0 unknown
     uint8_t tos
     uint8_t addr[16]                # peer
-    uint16_t port
+    uint16_t port                   # send: 0 = to the connected peer
 
 ctypedef struct sock_error:         # one entry of the error queue (IP_RECVERR, IPV6_RECVERR)
     int error                       # errno
@@ -49,14 +49,24 @@ cdef ssize_t sock_recvv(int fd, const iovec *iov, int n) noexcept nogil         
 # Datagrams
 cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcept nogil    # unconnected, IP_RECVERR, UDP_GRO where there is one
 cdef int sock_udp_connect(int fd, const uint8_t *addr, uint16_t port) noexcept nogil
-cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil               # recvmmsg: messages received
+# A pending error that an ICMP message left on the socket is skipped by the next three: sock_recv_error gives it.
+cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil               # recvmmsg: messages received (<= 64)
 cdef int sock_udp_send(int fd, const udp_message *msgs, int n) noexcept nogil        # sendmmsg: messages sent; -errno if the first failed
-cdef int sock_udp_has_gso() noexcept nogil
+cdef int sock_udp_has_gso() noexcept nogil                                          # opens a socket to find out: ask once
 # Unprivileged echo (net.ipv4.ping_group_range); raw as the fall-back of a process with CAP_NET_RAW
+# *ident is what the kernel (or, for a raw socket, chance) chose: write it into the echo requests. -EACCES: neither is allowed.
 cdef int sock_ping_open(bint ipv6, const sock_options *opt, uint16_t *ident) noexcept nogil
+cdef bint sock_ping_is_raw(int fd) noexcept nogil
+# Sends an echo request: icmp begins with the ICMP header, has ident in it and a complete checksum (ICMPv6: the kernel fills
+# it in). ttl 0 = default. Bytes sent or -errno.
+cdef int sock_ping_send(int fd, const uint8_t *addr, const uint8_t *icmp, uint32_t length, uint8_t ttl) noexcept nogil
+# Receives one ICMP message, from the ICMP header on; its length or -errno. addr: who sent it; ttl as it came, 0 unknown.
+# A ping socket gives echo replies only (ICMP errors: sock_recv_error). A raw socket gives replies and ICMP errors about our
+# requests alike, all with our ident: the caller tells them by the type byte, 0 (ICMP) or 129 (ICMPv6) being a reply.
+cdef int sock_ping_recv(int fd, uint8_t *buf, uint32_t room, uint8_t *addr, uint8_t *ttl) noexcept nogil
 cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil                     # 1, 0 when the queue is empty, or -errno
 cdef int sock_local(int fd, uint8_t *addr, uint16_t *port) noexcept nogil            # getsockname
-# eventfd (a pipe where there is none)
+# eventfd (a pipe where there is none); the two descriptors always differ, close both
 cdef int wake_open(int *read_fd, int *write_fd) noexcept nogil
 cdef void wake_signal(int write_fd) noexcept nogil
 cdef void wake_clear(int read_fd) noexcept nogil
