@@ -266,6 +266,7 @@ cdef class IPv4Header:
     def __repr__(self):
         return (
             f"IPv4Header(src={str(self.src)!r}, dst={str(self.dst)!r}, protocol={self.h.protocol}, "
-            f"ttl={self.h.ttl}, tos={self.h.tos:#04x}, ident={self.h.ident:#06x}, frag_offset={self.h.frag_offset}, "
-            f"dont_fragment={self.dont_fragment}, more_fragments={self.more_fragments}, options={self.options!r})"
+            f"ttl={self.h.ttl}, tos={self.h.tos:#04x}, ident={self.h.ident:#06x}, "
+            f"frag_offset={self.h.frag_offset}, dont_fragment={self.dont_fragment}, "
+            f"more_fragments={self.more_fragments}, options={self.options!r})"
         )
