@@ -1,0 +1,104 @@
+"""``netstack attach``: a network for a namespace that exists."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import click
+
+from netstack.cli.options import network_config, network_options, print_summary, require_linux
+
+__all__ = ["command"]
+
+LOOK_SECONDS = 0.25  # how often it looks whether the namespace is still there
+
+
+def _descriptor(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None:
+        try:
+            os.fstat(value)
+        except (OSError, OverflowError):
+            raise click.BadParameter(f"{value} is not an open descriptor", ctx, parameter) from None
+    return value
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  netstack attach --netns blue                    the namespace of `ip netns add blue`
+  netstack attach --netns 4711 --ifname eth0      the namespace of process 4711
+  netstack attach --netns /proc/4711/ns/net --no-configure""",
+)
+@click.option("--netns", required=True, metavar="NAME|PATH|PID", help="The network namespace.")
+@click.option(
+    "--ifname", default="tap0", show_default=True, metavar="NAME", help="Name of the interface inside."
+)
+@click.option(
+    "--no-configure", is_flag=True, help="Set no address and no route: leave it to a DHCP client inside."
+)
+@click.option(
+    "--ready-fd",
+    type=int,
+    callback=_descriptor,
+    metavar="N",
+    help="Write a line with 1 to this descriptor when the network is there, and close it.",
+)
+@network_options
+def command(
+    netns: str,
+    ifname: str,
+    no_configure: bool,
+    ready_fd: int | None,
+    mtu: int,
+    network: str | None,
+    dns: tuple[str, ...],
+    no_host_loopback: bool,
+    pcap: str | None,
+    verbose: bool,
+) -> int:
+    """Give a network to a namespace that exists already.
+
+    Makes a TAP in it, configures address and default route, and serves it until it is told to stop (SIGTERM,
+    SIGINT), the interface is removed, or the namespace goes: its process has ended, or its name has been
+    deleted. The name server for processes inside is the gateway, 192.168.65.1.
+    """
+    require_linux("attach")
+    if not 1 <= len(os.fsencode(ifname)) <= 15 or "/" in ifname or any(c.isspace() for c in ifname):
+        raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
+    config = network_config(mtu=mtu, network=network, dns=dns, no_host_loopback=no_host_loopback, pcap=pcap)
+    from netstack.sandbox import Interface, Netns, open_tap_in, random_mac
+
+    stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # fetched below; nothing else is ever interrupted
+    interface = Interface(ifname, config.mtu, random_mac())
+    if not no_configure:
+        prefix = int(config.network.rpartition("/")[2])
+        interface = interface._replace(address=config.first_guest, prefix=prefix, router=config.gateway)
+    namespace = Netns(netns)
+    tap = open_tap_in(namespace, interface)  # forks, so before there are threads
+
+    from netstack.gateway import Gateway
+
+    gateway = Gateway(config)
+    gateway.add_tap(
+        tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac, name=tap.name
+    )
+    gateway.start()
+    try:
+        if ready_fd is not None:
+            os.write(ready_fd, b"1\n")
+            os.close(ready_fd)
+        if verbose:
+            click.echo(
+                f"netstack: {tap.name} in {netns} is served; its name server is {config.gateway}", err=True
+            )
+        while signal.sigtimedwait(stop, LOOK_SECONDS) is None:
+            if namespace.gone() or gateway.wait_link_closed(0):
+                break
+        if verbose:
+            print_summary(gateway)
+    finally:
+        gateway.stop()
+        namespace.close()
+    return 0

@@ -1,0 +1,121 @@
+"""``netstack run``: a command in its own rootless network namespace."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from netstack.cli.options import network_config, network_options, print_summary, require_linux
+
+if TYPE_CHECKING:
+    from netstack.sandbox import Sandbox
+
+__all__ = ["SignalRelay", "command"]
+
+SI_KERNEL = 0x80  # sigaction(2): sent by the kernel, such as by the terminal's driver
+
+# The terminal's driver gives these to the whole foreground group, and so to the command as well.
+FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH})
+RELAYED = FROM_TERMINAL | {signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
+
+
+class SignalRelay:
+    """Keeps signals from this process, and passes them on to a command.
+
+    Signals are blocked and fetched, not handled: nothing is interrupted, and threads started meanwhile never
+    get one.
+    """
+
+    def __enter__(self) -> SignalRelay:
+        self._waited = RELAYED | {signal.SIGCHLD}
+        self.mask = signal.pthread_sigmask(
+            signal.SIG_BLOCK, self._waited
+        )  #: what the command is to have blocked
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while signal.sigtimedwait(self._waited, 0) is not None:  # too late to mean the command
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def wait(self, sandbox: Sandbox) -> int:
+        """Relays until the command ends; its exit status."""
+        while (status := sandbox.poll()) is None:
+            info = signal.sigwaitinfo(self._waited)
+            number = signal.Signals(info.si_signo)
+            if number == signal.SIGCHLD or (number in FROM_TERMINAL and info.si_code == SI_KERNEL):
+                continue
+            with suppress(OSError):  # it has ended, or has become somebody else's by a set-user-id program
+                os.kill(sandbox.pid, number)
+        return status
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="""\b
+Examples:
+  netstack run -- curl http://192.168.65.2:8000/     a server on this host's loopback
+  netstack run -- bash                               a shell with a network of its own
+  netstack run --pcap all.pcap -v -- git clone URL   what went over the wire""",
+)
+@network_options
+@click.argument("argv", nargs=-1, required=True, metavar="[--] COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
+def command(
+    argv: tuple[str, ...],
+    mtu: int,
+    network: str | None,
+    dns: tuple[str, ...],
+    no_host_loopback: bool,
+    pcap: str | None,
+    verbose: bool,
+) -> int:
+    """Run COMMAND in a network namespace of its own.
+
+    It sees a network card with the address 192.168.65.3, reaches what this host reaches, and needs no root.
+    The exit status is the command's (128 + n after signal n); 126 and 127 say that it could not be started,
+    125 that there was no sandbox to start it in. Processes that it leaves behind lose their network when it
+    ends.
+    """
+    require_linux("run")
+    config = network_config(mtu=mtu, network=network, dns=dns, no_host_loopback=no_host_loopback, pcap=pcap)
+    from netstack.sandbox import Interface, Sandbox, random_mac
+
+    interface = Interface(
+        name="tap0",
+        mtu=config.mtu,
+        mac=random_mac(),
+        address=config.first_guest,
+        prefix=int(config.network.rpartition("/")[2]),
+        router=config.gateway,
+    )
+    resolv_conf = f"search {config.domain}\nnameserver {config.gateway}\n"
+    with SignalRelay() as relay:
+        sandbox = Sandbox(argv, interface, resolv_conf, mask=relay.mask)  # forks, so before there are threads
+        try:
+            from netstack.gateway import Gateway  # while the child makes its namespaces
+
+            tap = sandbox.tap()
+            gateway = Gateway(config)
+            gateway.add_tap(
+                tap.fd,
+                tap.granted,
+                mtu=config.mtu,
+                address=interface.address,
+                mac=interface.mac,
+                name=tap.name,
+            )
+            gateway.start()
+            try:
+                sandbox.go()
+                status = relay.wait(sandbox)
+                if verbose:
+                    print_summary(gateway)
+            finally:
+                gateway.stop()
+        finally:
+            sandbox.kill()
+    return status
