@@ -1,0 +1,60 @@
+"""What all tests share: the long ones on request only, and laboratories where the machine allows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from netstack.testing.lab import Lab
+from netstack.testing.namespace import unavailable
+
+# A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by hand.
+settings.register_profile(
+    "netstack",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("netstack")
+
+
+@cache
+def no_lab() -> str | None:
+    """Why laboratories cannot be had here; asked once."""
+    return unavailable()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the long tests (marked slow)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--slow") or "slow" in (config.getoption("-m") or "")
+    for item in items:
+        if item.get_closest_marker("slow") and not wanted:
+            item.add_marker(pytest.mark.skip(reason="long: run with --slow"))
+        elif item.get_closest_marker("netns") and (reason := no_lab()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were left out, however quiet the run."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A laboratory of the test's own: a host and a guest that nothing joins yet. Tests that use it are marked netns."""
+    if reason := no_lab():
+        pytest.skip(reason)
+    with Lab() as made:
+        yield made

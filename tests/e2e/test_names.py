@@ -1,0 +1,145 @@
+"""Names with dig: the gateway's own, and the host's resolver with every type and code intact."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import time
+
+import pytest
+
+from netstack.testing.lab import GATEWAY, HOST_ALIAS
+from netstack.testing.servers import DnsResponder
+
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netstack_only")]
+
+LONG = [f"{n:03d}" + "x" * 200 for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def dnsmasq(net):
+    """The host's resolver."""
+    for program in ("dnsmasq", "dig"):
+        if shutil.which(program) is None:
+            pytest.skip(f"the program {program!r} is missing")
+    server = net.host.spawn(
+        *("dnsmasq", "-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"),
+        *("--listen-address=127.0.0.1", "--local=/test/", "--edns-packet-max=4096"),
+        *("--host-record=one.test,192.0.2.7,2001:db8::7", "--cname=alias.test,one.test"),
+        *("--mx-host=one.test,mail.test,5", "--srv-host=_http._tcp.test,one.test,8080,1,2"),
+        "--txt-record=short.test,hello world",
+        "--caa-record=one.test,0,issue,ca.test",
+        *(f"--txt-record=long.test,{text}" for text in LONG),
+    )
+    server.wait_listening(53)
+    net.host.resolv_conf.write_text("nameserver 127.0.0.1\n")
+    yield server
+    server.stop()
+
+
+def dig(net, *args, server=GATEWAY):
+    """Status, flags and answer lines of one query."""
+    done = net.guest.run("dig", f"@{server}", "+tries=1", "+time=8", "+noadditional", "+noauthority", *args)
+    status = re.search(r"status: (\w+)", done.stdout)
+    flags = re.search(r";; flags: ([a-z ]*);", done.stdout)
+    assert status, done.stdout
+    assert flags, done.stdout
+    answers = [line.split(None, 4)[4] for line in done.stdout.splitlines() if line and line[0] != ";"]
+    return status[1], flags[1].split(), answers
+
+
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+@pytest.mark.parametrize(
+    ("name", "kind", "answer"),
+    [
+        ("one.test", "A", ["192.0.2.7"]),
+        ("one.test", "AAAA", ["2001:db8::7"]),
+        ("alias.test", "A", ["one.test.", "192.0.2.7"]),
+        ("one.test", "MX", ["5 mail.test."]),
+        ("_http._tcp.test", "SRV", ["1 2 8080 one.test."]),
+        ("short.test", "TXT", ['"hello world"']),
+        ("one.test", "CAA", ['0 issue "ca.test"']),
+    ],
+)
+def test_the_host_s_resolver_answers(net, dnsmasq, transport, name, kind, answer):
+    status, _, answers = dig(net, transport, name, kind)
+    assert status == "NOERROR"
+    assert answers == answer
+
+
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("gateway.internal", GATEWAY), ("host.internal", HOST_ALIAS), ("host.docker.internal", HOST_ALIAS)],
+)
+def test_built_in_names(net, dnsmasq, transport, name, address):
+    assert dig(net, transport, name, "A")[::2] == ("NOERROR", [address])
+    assert dig(net, transport, name, "AAAA")[::2] == ("NOERROR", [])
+
+
+def test_the_guest_s_own_resolver_works(net, dnsmasq):
+    done = net.guest.run("getent", "ahostsv4", "one.test")
+    assert done.stdout.split()[0] == "192.0.2.7"
+
+
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+def test_a_name_that_is_not_there(net, dnsmasq, transport):
+    assert dig(net, transport, "nothing.test", "A")[::2] == ("NXDOMAIN", [])
+
+
+def test_a_big_answer_is_truncated_and_then_fetched_over_tcp(net, dnsmasq):
+    status, flags, _ = dig(net, "+notcp", "+noedns", "+ignore", "long.test", "TXT")
+    assert status == "NOERROR"
+    assert "tc" in flags
+    _, flags, answers = dig(net, "+notcp", "+noedns", "long.test", "TXT")
+    assert "tc" not in flags
+    assert sorted(answers) == sorted(f'"{text}"' for text in LONG)
+
+
+def test_a_big_answer_in_one_datagram_when_the_guest_has_room(net, dnsmasq):
+    _, flags, answers = dig(net, "+notcp", "+bufsize=8192", "+ignore", "short.test", "TXT")
+    assert "tc" not in flags
+    assert answers == ['"hello world"']
+
+
+def test_no_resolver_is_a_failure_and_no_silence(net, dnsmasq):
+    net.host.resolv_conf.write_text("nameserver 127.0.0.9\n")  # nobody listens there
+    try:
+        wait_for_reload()
+        assert dig(net, "+notcp", "one.test", "A")[0] == "SERVFAIL"
+        assert dig(net, "+tcp", "one.test", "A")[0] == "SERVFAIL"
+        assert dig(net, "gateway.internal", "A")[2] == [GATEWAY]
+    finally:
+        net.host.resolv_conf.write_text("nameserver 127.0.0.1\n")
+        wait_for_reload()
+    assert dig(net, "one.test", "A")[2] == ["192.0.2.7"]
+
+
+def wait_for_reload():
+    time.sleep(1.2)  # a change of the file must be seen within about a second
+
+
+RCODES = {"FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5, "YXDOMAIN": 6, "NOTAUTH": 9}
+
+
+def test_every_code_and_every_type_is_passed_on(net):
+    if shutil.which("dig") is None:
+        pytest.skip("the program 'dig' is missing")
+    sock = net.host.socket(kind=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.8", 53))
+    table = {(f"{name.lower()}.example", 1): (code, None) for name, code in RCODES.items()}
+    table |= {("odd.example", kind): (0, bytes(range(kind % 200))) for kind in (44, 65, 257, 1234, 65280)}
+    with DnsResponder(sock, table) as server:
+        net.host.resolv_conf.write_text("nameserver 127.0.0.8\n")
+        wait_for_reload()
+        for name in RCODES:
+            assert dig(net, "+notcp", "+noedns", f"{name.lower()}.example", "A")[0] == name
+        for _, kind in [key for key in table if key[0] == "odd.example"]:
+            status, _, answers = dig(net, "+notcp", "+noedns", "+unknownformat", "odd.example", f"TYPE{kind}")
+            assert status == "NOERROR"
+            want = bytes(range(kind % 200)).hex().upper()
+            assert answers == [rf"\# {len(want) // 2} {want}".strip()] or "".join(
+                answers[0].split()[2:]
+            ).upper() == want
+        assert len(server.questions) == len(table)
