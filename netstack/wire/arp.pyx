@@ -3,7 +3,7 @@
 Offsets: hardware type 0, protocol type 2, lengths 4 and 5, operation 6, sender 8 and 14, target 18 and 24.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
@@ -83,6 +83,18 @@ cdef class ArpPacket:
         cdef uint8_t out[ARP_LEN]
         cdef int n = raise_wire(arp_write(out, sizeof(out), &self.h))
         return out[:n]
+
+    def write(self, out):
+        """Writes the packet at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = arp_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def op(self):

@@ -3,7 +3,7 @@
 Offsets: destination 0, source 6, then per tag TPID and TCI (4 bytes), then the EtherType (2 bytes).
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
@@ -83,6 +83,18 @@ cdef class EthernetHeader:
         cdef uint8_t out[ETH_HDR_LEN]
         cdef int n = raise_wire(eth_write(out, sizeof(out), &self.h))
         return out[:n] + payload
+
+    def write(self, out):
+        """Writes the untagged header at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = eth_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def dst(self):

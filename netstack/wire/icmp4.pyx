@@ -3,7 +3,7 @@
 Offsets: type 0, code 1, checksum 2, four bytes whose meaning the type decides 4, body 8.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memmove
@@ -106,6 +106,21 @@ cdef class ICMPv4Message:
         h.body_length = <uint32_t>len(self.body)
         raise_wire(icmp4_write(<uint8_t *>PyBytes_AS_STRING(out), <size_t>len(out), &h))
         return out
+
+    def write(self, out):
+        """Writes the message with its checksum at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        cdef icmp4_hdr h = self.h
+        h.body = self.body
+        h.body_length = <uint32_t>len(self.body)
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = icmp4_write(<uint8_t *>view.buf, <size_t>view.len, &h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def type(self):

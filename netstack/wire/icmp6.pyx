@@ -3,7 +3,7 @@
 Offsets: type 0, code 1, checksum 2, four bytes whose meaning the type decides 4, body 8.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memmove
@@ -156,6 +156,22 @@ cdef class ICMPv6Message:
         h.body_length = <uint32_t>len(self.body)
         raise_wire(icmp6_write(<uint8_t *>PyBytes_AS_STRING(out), <size_t>len(out), &h, &s, &d))
         return out
+
+    def write(self, out, src, dst):
+        """Writes the message with its checksum at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        cdef icmp6_hdr h = self.h
+        cdef addr_t s = addr_from_object(src), d = addr_from_object(dst)
+        h.body = self.body
+        h.body_length = <uint32_t>len(self.body)
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = icmp6_write(<uint8_t *>view.buf, <size_t>view.len, &h, &s, &d)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def type(self):

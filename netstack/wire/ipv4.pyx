@@ -4,7 +4,7 @@ Offsets: version and IHL 0, TOS 1, total length 2, identification 4, flags and f
 protocol 9, header checksum 10, source 12, destination 16, options 20.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -195,6 +195,21 @@ cdef class IPv4Header:
             h.options = self.options
         cdef int n = raise_wire(ipv4_write(out, sizeof(out), &h))
         return out[:n] + payload
+
+    def write(self, out):
+        """Writes the header with its checksum at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        cdef ipv4_hdr h = self.h
+        if self.options:
+            h.options = self.options
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = ipv4_write(<uint8_t *>view.buf, <size_t>view.len, &h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def src(self):

@@ -8,7 +8,7 @@ upper layer.
 
 import ipaddress
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -227,6 +227,18 @@ cdef class IPv6Header:
         h.payload_length = <uint16_t>len(payload)
         cdef int n = raise_wire(ipv6_write(out, sizeof(out), &h))
         return out[:n] + payload
+
+    def write(self, out):
+        """Writes the 40-byte header at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = ipv6_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def src(self):

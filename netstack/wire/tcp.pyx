@@ -6,7 +6,7 @@ Offsets: ports 0 and 2, sequence number 4, acknowledgment number 8, data offset 
 checksum 16, urgent pointer 18, options 20.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -314,6 +314,18 @@ cdef class TCPHeader:
         else:
             n = raise_wire(tcp_write(out, sizeof(out), &h))
         return out[:n] + payload
+
+    def write(self, out):
+        """Writes header and options as they are at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = tcp_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def sport(self):

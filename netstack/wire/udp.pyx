@@ -3,7 +3,7 @@
 Offsets: source port 0, destination port 2, length 4, checksum 6.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from netstack.wire.addr cimport addr_from_object, addr_is_v4, addr_t
@@ -114,6 +114,18 @@ cdef class UDPHeader:
         else:
             udp_write(out, sizeof(out), &h)
         return out[:UDP_HDR_LEN] + payload
+
+    def write(self, out):
+        """Writes the header as it is at the start of a writable buffer; how many bytes that takes.
+
+        Raises:
+            WireError: no room.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        cdef int code = udp_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
+        PyBuffer_Release(&view)
+        return raise_wire(code)
 
     @property
     def sport(self):
