@@ -1,1 +1,29 @@
+"""What the gateway itself answers: addresses by DHCP, names by DNS.
 
+Purpose
+    A guest asks the gateway for an address (:mod:`.dhcp4`) and for names (:mod:`.dns` over UDP,
+    :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`). Which servers know the names that
+    are not ours says the host (:mod:`.resolv_conf`).
+
+Imports
+    ``wire``, and :mod:`netstack.errors`. Nothing of ours above, and no other service's insides.
+
+Invariants
+    - Sans-IO: messages and the time go in, replies come out. Exceptions, by name: ``resolv_conf`` reads one
+      file, ``dns_stream`` drives asyncio streams that it is handed.
+    - The engine's thread answers DNS over UDP in C, without the GIL, from an immutable table; a change is a
+      new table. DHCP and DNS over TCP are policy and live in the control plane.
+    - A query that is not ours goes upstream byte for byte, and so does the answer on its way back. Where no
+      upstream answers, the guest hears SERVFAIL. A response, and what is shorter than a header, is never
+      answered.
+    - Every table is bounded, every reply fits what the client says it takes, and every DHCP message moves
+      exactly one named counter.
+
+RFCs
+    1035, 2181 (section 9), 2308, 4592, 6891, 7766, 9619 for DNS; 2131, 2132, 3046 (echo), 3396, 6842 for
+    DHCP.
+
+Tests
+    ``tests/services``: golden exchanges, walks through the states of a DHCP client, DNS over a socket pair
+    against a server made for the test, damaged input byte by byte.
+"""
