@@ -39,12 +39,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
+from .config import parse_mac
 from .errors import NetstackError, SandboxError
 from .host import namespace
 
 __all__ = ["CommandError", "Interface", "Netns", "Sandbox", "Tap", "open_tap_in", "random_mac"]
 
 MAX_MTU = 65521  #: what the kernel allows on a TAP: 65535 bytes less the Ethernet header
+MS_MOVE = 0x2000  # mount(2)
 NS_GET_USERNS = 0xB701  # ioctl_ns(2): the user namespace that owns a namespace
 NETNS_FOLDER = "/run/netns"  # where ip-netns(8) keeps its names
 REPLY_SECONDS = 30.0  # no step of the child takes longer, unless it hangs
@@ -197,7 +199,7 @@ class Netns:
             except ProcessLookupError:
                 raise SandboxError(f"there is no process {text}: give the number of one that runs") from None
             except OSError as err:
-                raise SandboxError(f"process {text} cannot be watched: {err.strerror}") from None
+                raise SandboxError(f"process {text} cannot be watched: {_reason(err)}") from None
         try:
             self.fd = os.open(self.path, os.O_RDONLY)
             self.user_fd = fcntl.ioctl(self.fd, NS_GET_USERNS, 0)
@@ -213,7 +215,7 @@ class Netns:
             return f"{self.path} is not a namespace file"
         if err.errno in (errno.EACCES, errno.EPERM):
             return f"the namespace {self.text} belongs to another user: run netstack as that user or as root"
-        return f"the namespace {self.text} cannot be used: {err.strerror}"
+        return f"the namespace {self.text} cannot be used: {_reason(err)}"
 
     def enter(self) -> None:
         """Moves the calling process in, through the user namespace that owns it where that is not ours."""
@@ -317,14 +319,12 @@ class _Child:
         with _step("cannot open a TAP", _why_no_tap):
             fd, name, granted = namespace.open_tap(interface.name)
         with _step(f"cannot configure {name}"):
-            namespace.set_link_up("lo")
-            namespace.set_mac(name, interface.mac)
-            namespace.set_mtu(name, interface.mtu)
+            namespace.loopback_up()
+            namespace.set_interface(name, parse_mac("mac", interface.mac), interface.mtu, up=True)
             if interface.address is not None:
                 namespace.add_address(name, interface.address, interface.prefix)
-            namespace.set_link_up(name)
             if interface.router is not None:
-                namespace.add_route(name, "0.0.0.0", 0, interface.router)
+                namespace.add_default_route(interface.router, name)
         socket.send_fds(self._channel, [b"T" + struct.pack("=I", granted) + name.encode()], [fd])
         os.close(fd)
 
@@ -345,7 +345,7 @@ class _Child:
         except OSError as err:
             if err.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise CommandError(127, f"{command[0]}: command not found") from None
-            raise CommandError(126, f"{command[0]} cannot be executed: {err.strerror}") from None
+            raise CommandError(126, f"{command[0]} cannot be executed: {_reason(err)}") from None
 
 
 class _step:
@@ -361,7 +361,7 @@ class _step:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             why = self._why(error) if self._why is not None else None
-            raise SandboxError(f"{self._doing}: {why or error.strerror}") from None
+            raise SandboxError(f"{self._doing}: {why or _reason(error)}") from None
 
 
 def _set_ping_group_range() -> None:
@@ -376,7 +376,7 @@ def _set_ping_group_range() -> None:
 
 
 def _mount_resolv_conf(text: str) -> None:
-    """Covers /etc/resolv.conf in this mount namespace: be it a file, a symlink, a dangling one, or nothing."""
+    """Covers /etc/resolv.conf in this mount namespace: a file, a symlink, a dangling one, or nothing."""
     with _step("cannot mount a private /etc/resolv.conf"):
         # Ours stay here, while what the host mounts later still appears.
         namespace.mount("none", "/", None, namespace.MS_REC | namespace.MS_SLAVE)
@@ -407,7 +407,7 @@ def _shadow_etc(text: str) -> None:
         if name != "resolv.conf":
             os.symlink(f".host/{name}", f"{stage}/{name}")
     _write(f"{stage}/resolv.conf", text)
-    namespace.mount(stage, "/etc", None, namespace.MS_MOVE)
+    namespace.mount(stage, "/etc", None, MS_MOVE)
 
 
 def _mount_tmpfs(path: str) -> None:
@@ -500,7 +500,7 @@ def _why_not_unshare(err: OSError) -> str:
     if err.errno in (errno.EINVAL, errno.ENOSYS):
         return f"{no}this kernel has none (CONFIG_USER_NS, CONFIG_NET_NS); use another kernel"
     return (
-        f"{no}{err.strerror}; in a container, allow them (docker run --security-opt seccomp=unconfined "
+        f"{no}{_reason(err)}; in a container, allow them (docker run --security-opt seccomp=unconfined "
         "--cap-add SYS_ADMIN)"
     )
 
@@ -522,6 +522,11 @@ def _why_no_tap(err: OSError) -> str | None:
     if err.errno == errno.EPERM:
         return "the namespace belongs to another user; run netstack as that user or as root"
     return None
+
+
+def _reason(err: OSError) -> str:
+    """The words for errno alone, without what was called."""
+    return os.strerror(err.errno) if err.errno is not None else str(err)
 
 
 def _identity(file: int | str) -> tuple[int, int]:

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "link.framing": {"host", "storage", "wire"},
     "nat": BOTTOM | PURE,
     "engine": BOTTOM | PURE | {"nat", "link", "capture", "config"},
-    "sandbox": {"host"},
+    "sandbox": {"host", "config"},
     "gateway": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "control.loop"},
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},

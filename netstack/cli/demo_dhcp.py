@@ -1,4 +1,4 @@
-"""A DHCP client, just large enough to get a real lease for an interface that has no address (RFC 2131 §3.1, §4.4)."""
+"""A DHCP client, just large enough to get a lease for an interface without an address (RFC 2131 §3.1)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def obtain_lease(interface: str) -> dict[str, Any]:
     address, router = str(ack.yiaddr), str(ack.routers[0])
     prefix = IPv4Network((0, str(ack.subnet_mask))).prefixlen
     namespace.add_address(interface, address, prefix)
-    namespace.add_route(interface, "0.0.0.0", 0, router)
+    namespace.add_default_route(router, interface)
     servers = [str(server) for server in ack.dns_servers]
     with open("/etc/resolv.conf", "w") as file:
         file.write(f"search {ack.domain}\n" if ack.domain else "")
@@ -102,7 +102,7 @@ class _Client:
         raise DhcpError("no DHCP server answers")
 
     def _reply(self, packet: bytes) -> dhcp4.DhcpMessage | None:
-        """The message in a packet if it is meant for us. Checksums stay unchecked: they may be left to the card."""
+        """The message in a packet if it is for us. Checksums stay unchecked: they may be partial."""
         try:
             ip = IPv4Header.parse(packet)
             datagram = packet[ip.header_length : ip.total_length]

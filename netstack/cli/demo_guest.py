@@ -165,7 +165,7 @@ STEPS: dict[str, Callable[[Guest, Plan], dict[str, Any]]] = {
 
 
 def take_steps(guest: Guest, plan: Plan) -> Iterator[dict[str, Any]]:
-    """Takes the steps until one fails; what came of each, with its name as ``step``, and perhaps ``error``."""
+    """Takes the steps until one fails; what came of each, with its name as ``step``, perhaps ``error``."""
     for name, step in STEPS.items():
         try:
             yield {"step": name, **step(guest, plan)}

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import click
 
+from netstack import __version__
 from netstack.errors import NetstackError
 
 __all__ = ["main"]
@@ -32,17 +33,6 @@ class LazyGroup(click.Group):
         return command
 
 
-def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            click.echo(f"netstack {version('netstack')}")
-        except PackageNotFoundError:
-            click.echo("netstack (not installed: run from its sources)")
-        ctx.exit()
-
-
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -52,9 +42,7 @@ Examples:
   netstack attach --netns blue --ifname tap0
   netstack demo""",
 )
-@click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version."
-)
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def group() -> None:
     """Gives a command, or a network namespace that exists, a full network without root.
 
@@ -86,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (
         BrokenPipeError
     ):  # whoever read our output has gone; the interpreter must not complain about it either
-        sys.stderr = sys.stdout = None  # type: ignore[assignment]
+        sys.stderr = sys.stdout = None
         return 1
     except OSError as err:
         _complain(f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror or err))
