@@ -23,8 +23,6 @@ from netstack import sandbox
 from netstack.errors import SandboxError
 from netstack.sandbox import CommandError, Interface, Netns, Sandbox, open_tap_in, random_mac
 
-pytestmark = pytest.mark.netns
-
 ROOT = Path(__file__).resolve().parent.parent
 RESOLV_CONF = "search internal\nnameserver 192.168.65.1\n"
 VNET_HEADER = 12

@@ -1,0 +1,151 @@
+"""The command line before any network: help, errors and what is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netstack import __version__
+from netstack.cli import main as entry
+from netstack.errors import ConfigError, NetstackError, SandboxError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def netstack(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "netstack", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["run", "attach", "demo", "Examples:", "192.168.65.2"]),
+        (["run", "--help"], ["--mtu", "--pcap", "--no-host-loopback", "--verbose", "Examples:", "125"]),
+        (
+            ["attach", "--help"],
+            ["--netns", "--ifname", "--no-configure", "--ready-fd", "--pcap", "Examples:"],
+        ),
+        (["demo", "--help"], ["--seconds"]),
+        (["--version"], [f"netstack {__version__}"]),
+    ],
+)
+def test_help(arguments: list[str], words: list[str]) -> None:
+    done = netstack(*arguments)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for word in words:
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["fly"], 2, "No such command 'fly': see netstack --help"),
+        (["--fly"], 2, "--fly"),
+        (["run"], 2, "see netstack run --help"),
+        (["run", "--mtu", "100", "--", "true"], 2, "576<=x<=65521"),
+        (["run", "--mtu", "65522", "--", "true"], 2, "576<=x<=65521"),
+        (["run", "--mtu", "many", "--", "true"], 2, "--mtu"),
+        (["run", "--fly", "--", "true"], 2, "--fly"),
+        (["run", "--network", "10.0.0.0/30", "true"], 2, "network 10.0.0.0/30 is too small"),
+        (["run", "--network", "10.0.0.1/24", "true"], 2, "has host bits set"),
+        (["run", "--network", "fd00::/64", "true"], 2, "network 'fd00::/64' cannot be used"),
+        (["run", "--pcap", "/", "true"], 2, "--pcap"),
+        (["attach"], 2, "--netns"),
+        (["attach", "--netns", "x", "--ifname", "much-too-long-name"], 2, "not the name of an interface"),
+        (["attach", "--netns", "x", "--ifname", "a/b"], 2, "not the name of an interface"),
+        (["attach", "--netns", "x", "--ready-fd", "977"], 2, "977 is not an open descriptor"),
+        (["demo", "--seconds", "0"], 2, "--seconds"),
+        (["attach", "--netns", "no-such-name"], 125, "there is no network namespace no-such-name"),
+        (["attach", "--netns", "4194399"], 125, "there is no process 4194399"),
+        (["attach", "--netns", "/dev/null"], 125, "/dev/null is not a namespace file"),
+    ],
+)
+def test_errors_are_one_sentence(arguments: list[str], status: int, words: str) -> None:
+    done = netstack(*arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.startswith("netstack: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+
+
+def test_nothing_asked_shows_help() -> None:
+    done = netstack()
+    assert done.returncode == 2
+    assert "Examples:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NetstackError("it failed"), 1),
+        (ConfigError("it failed"), 2),
+        (SandboxError("it failed"), 125),
+        (OSError(2, "it failed"), 1),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 1),
+    ],
+)
+def test_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, status: int
+) -> None:
+    def fail(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(entry.group, "main", fail)
+    streams = sys.stdout, sys.stderr
+    try:
+        assert entry.main([]) == status
+    finally:
+        sys.stdout, sys.stderr = streams
+    expected = (
+        "netstack: it failed\n" if status in (1, 2, 125) and not isinstance(error, BrokenPipeError) else ""
+    )
+    assert capsys.readouterr().err == expected
+
+
+def test_output_that_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "netstack", "--help"],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_start_up_imports_little() -> None:
+    """What takes long to import, and what no command needs before it has been told what to do."""
+    heavy = ["asyncio", "rich", "msgspec", "numpy", "http", "ssl", "subprocess", "importlib.metadata"]
+    code = (
+        "import sys, netstack.cli.main, netstack.cli.run, netstack.cli.attach, netstack.sandbox\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_importing_netstack_imports_nothing_else() -> None:
+    code = "import sys, netstack; print([m for m in sys.modules if m.startswith('netstack.')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
