@@ -135,7 +135,7 @@ class Process:
         Raises:
             ProgramError: the program ended, or the time is over.
         """
-        return self._until(lambda: re.search(pattern, self.text, re.MULTILINE), f"print {pattern!r}", timeout)
+        return self.wait_until(lambda: re.search(pattern, self.text, re.MULTILINE), f"print {pattern!r}", timeout)
 
     def wait_listening(self, port: int, timeout: float = 20.0) -> None:
         """Waits until a TCP socket of the program's namespace listens on ``port``.
@@ -143,9 +143,14 @@ class Process:
         Raises:
             ProgramError: the program ended, or the time is over.
         """
-        self._until(lambda: port in listening_ports(self.pid), f"listen on port {port}", timeout)
+        self.wait_until(lambda: port in listening_ports(self.pid), f"listen on port {port}", timeout)
 
-    def _until(self, test: Callable[[], T], what: str, timeout: float) -> T:
+    def wait_until(self, test: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+        """Waits until ``test()`` is true and returns its result; ``what`` says in the error what did not happen.
+
+        Raises:
+            ProgramError: the program ended, or the time is over.
+        """
         end = time.monotonic() + timeout
         while True:
             ended = self._popen.poll() is not None  # looked at first: what it printed before its end counts

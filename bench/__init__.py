@@ -1,0 +1,7 @@
+"""Measurements side by side: netstack, its yardstick and its peers, all in one run on one machine.
+
+    python -m bench             the table of throughput, processor time and start-up time (bench/compare.py)
+    python -m bench gil         what a busy or blocked Python program does to the data path (bench/gil.py)
+
+Numbers of one run compare with each other; numbers of two runs, or of two machines, do not.
+"""

@@ -1,0 +1,19 @@
+"""python -m bench [compare|gil] [OPTIONS]"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str]) -> int:
+    if argv[:1] == ["gil"]:
+        from .gil import main as run
+
+        return run(argv[1:])
+    from .compare import main as run
+
+    return run(argv[1:] if argv[:1] == ["compare"] else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
