@@ -1,7 +1,7 @@
 # A link is where frames come from and go to. Every kind gives the same five functions.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from netstack.host.sockets cimport iovec
-from netstack.storage.frame cimport frame_meta
+from netstack.storage.frame cimport CSUM_PARTIAL, GSO_ECN, GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, frame_meta
 
 cdef enum:
     LINK_CSUM = 1           # takes CSUM_PARTIAL frames (TX checksum offload)
@@ -38,3 +38,32 @@ ctypedef struct link_t:
     # Pushes out what send has batched. LINK_OK, LINK_AGAIN (poll fd for writing, call again) or LINK_CLOSED.
     int (*flush)(link_t *self) noexcept nogil
     void (*close)(link_t *self) noexcept nogil      # closes fd and frees everything, self included
+
+
+cdef inline uint32_t link_needs(const frame_meta *meta) noexcept nogil:
+    """The LINK_* features that a frame with this metadata needs."""
+    cdef uint32_t need = 0
+    cdef uint8_t gso = meta.gso_type & ~<uint8_t>GSO_ECN
+    if meta.csum == CSUM_PARTIAL:
+        need = LINK_CSUM
+    if gso == GSO_TCP4:
+        need |= LINK_TSO4
+    elif gso == GSO_TCP6:
+        need |= LINK_TSO6
+    elif gso == GSO_UDP:
+        need |= LINK_USO
+    if meta.gso_type & GSO_ECN:
+        need |= LINK_ECN
+    return need
+
+
+cdef inline bint link_carries(const link_t *link, const frame_meta *meta, uint32_t length) noexcept nogil:
+    """True when the link has the offloads and the MTU for a frame of length bytes (Ethernet header included, no tag)."""
+    cdef uint32_t need = link_needs(meta)
+    if length < 14 or need & ~link.features:
+        return False
+    if meta.gso_type & ~GSO_ECN:
+        # hdr_len may be 0 (unknown); then Ethernet, IPv4 and UDP headers are the least there can be
+        return length <= 65535 + 14 and meta.gso_size and \
+            (meta.hdr_len if meta.hdr_len else 42) + <uint32_t>meta.gso_size <= link.mtu + 14
+    return length <= link.mtu + 14
