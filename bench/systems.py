@@ -107,9 +107,10 @@ def start_pasta(lab: Lab, mtu: int) -> Running:
     # It copies the host's address and route to the guest, and the gateway's address stands for the host's loopback.
     # No ports are forwarded: with them, traffic from loopback to loopback would be spliced and never see the TAP.
     ports = [word for option in ("-t", "-u", "-T", "-U") for word in (option, "none")]
+    runas = ["--runas", "0:0"] if os.geteuid() == 0 else []  # nobody may not enter the guest
     mapping = ["--map-host-loopback", ROUTER] if "--map-host-loopback" in pasta_help() else []
     process = lab.host.spawn(
-        *("pasta", "-f", "-4", "--config-net", *ports, *mapping),
+        *("pasta", "-f", "-4", "--config-net", *runas, *ports, *mapping),
         *("-I", TAP, "-m", str(mtu), "--netns", str(lab.guest.path)),
     )
     wait_for_route(lab, process)
