@@ -1,0 +1,301 @@
+"""The receiving half.
+
+In-order payload that finds nothing waiting before it stays in the frame and is handed to the user from there
+(``tcp_delivery``); ``tcp_take`` keeps what the user refuses. Where it closes a hole, the bytes of the frame come first and
+those that had waited behind the hole follow in the ring: both in the order of the stream.
+"""
+from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from netstack.storage.ranges cimport ranges_add, ranges_drop_below
+from netstack.storage.ring cimport (
+    ring_commit,
+    ring_drop,
+    ring_init,
+    ring_place,
+    ring_skip,
+    ring_span,
+    ring_spans,
+)
+from netstack.tcp.block cimport (
+    MS,
+    TCP_EV_DATA,
+    TCP_EV_OUTPUT,
+    TCP_WANT_ACK,
+    TCP_WANT_RST,
+    memory_pressed,
+    tcb_t,
+    tcp_delivery,
+    u32_max,
+    u32_min,
+    u64_max,
+)
+from netstack.tcp.life cimport enter_closed, reserve
+from netstack.tcp.seq cimport seq_offset
+from netstack.tcp.states cimport TCP_CLOSED, TCP_CLOSE_WAIT
+from netstack.wire.tcp cimport tcp_hdr
+
+cdef enum:
+    RELEASE_AFTER = 1000            # ms an empty ring keeps its memory
+    PRESSED_BUFFER = 16384          # what is offered while memory is short
+    DEFAULT_RTT = 100               # ms, where nothing has been measured
+
+
+cdef void receive_start(tcb_t *t, uint32_t irs) noexcept nogil:
+    t.irs = irs
+    t.rcv_nxt = irs + 1
+    t.rcv_off = t.rcv_nxt
+    t.rcv_adv = t.rcv_nxt
+    t.last_ack_sent = t.rcv_nxt
+    t.rcv_up = t.rcv_nxt
+    ring_init(&t.rcv_ring, t.rcv_off)
+
+
+# --- the window
+
+cdef inline uint32_t held(const tcb_t *t) noexcept nogil:
+    return <uint32_t>(t.rcv_ring.tail - t.rcv_ring.head)
+
+
+cdef inline uint32_t buffer_limit(const tcb_t *t) noexcept nogil:
+    if memory_pressed(t):
+        return u32_min(t.rcv_buf, PRESSED_BUFFER)
+    return t.rcv_buf
+
+
+cdef inline uint32_t could_offer(const tcb_t *t) noexcept nogil:
+    cdef uint32_t limit = buffer_limit(t), used = held(t)
+    return limit - used if used < limit else 0
+
+
+cdef uint16_t offer_window(tcb_t *t, bint syn) noexcept nogil:
+    """Silly-window avoidance (RFC 9293 section 3.8.6.2.2), and a right edge that never moves left (SHLD-14): not by a smaller
+    buffer, and not by the rounding of the window scale."""
+    cdef uint32_t current = t.rcv_adv - t.rcv_nxt
+    cdef uint32_t free = could_offer(t), field, unit = 1 << t.rcv_wscale
+    if current > 1 << 30:               # a FIN beyond the edge
+        current = 0
+    if syn:
+        field = u32_min(free, 65535)
+        t.rcv_wnd = field
+        t.rcv_adv = t.rcv_nxt + field
+        return <uint16_t>field
+    if free < current or free - current < u32_min(t.rcv_mss, buffer_limit(t) // 2):
+        field = (current + unit - 1) >> t.rcv_wscale
+    else:
+        field = free >> t.rcv_wscale
+        if field << t.rcv_wscale < current:
+            field = (current + unit - 1) >> t.rcv_wscale
+    if field > 65535:
+        field = 65535
+    t.rcv_wnd = field << t.rcv_wscale
+    if t.rcv_wnd > current:
+        t.rcv_adv = t.rcv_nxt + t.rcv_wnd
+    return <uint16_t>field
+
+
+cdef uint32_t window_update(tcb_t *t) noexcept nogil:
+    """An ACK is due when the user's reading has opened the window far, or out of near zero."""
+    cdef uint32_t current = t.rcv_adv - t.rcv_nxt
+    cdef uint32_t free = could_offer(t), growth
+    if t.rcv_fin or t.state == TCP_CLOSED or t.state >= TCP_CLOSE_WAIT or free <= current:
+        return 0
+    growth = free - current
+    if growth < u32_min(t.rcv_mss, buffer_limit(t) // 2):
+        return 0
+    if growth >= buffer_limit(t) // 4 or current < 2 * <uint32_t>t.rcv_mss:
+        t.want |= TCP_WANT_ACK
+        return TCP_EV_OUTPUT
+    return 0
+
+
+cdef void tune_window(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil:
+    """Dynamic right-sizing: the buffer holds twice what the user takes in a round trip, so that a sender which doubles is
+    never held back."""
+    cdef uint64_t rtt = t.rcv_rtt_ns
+    t.drs_bytes += n
+    if rtt == 0:
+        rtt = t.srtt_ns if t.srtt_ns else DEFAULT_RTT * <uint64_t>MS
+    rtt = u64_max(rtt, MS)
+    if now_ns - t.drs_ns < rtt:
+        return
+    if now_ns - t.drs_ns < 2 * rtt + 10 * MS and t.drs_bytes > t.rcv_buf // 2 and not memory_pressed(t):
+        if t.rcv_buf < t.config.rcv_buf_max:
+            t.rcv_buf = u32_min(t.config.rcv_buf_max, u32_max(2 * u32_min(t.drs_bytes, 1 << 29), t.rcv_buf))
+    t.drs_ns = now_ns
+    t.drs_bytes = 0
+
+
+# --- acknowledgments
+
+cdef inline void acknowledge_soon(tcb_t *t, uint32_t length, uint64_t now_ns) noexcept nogil:
+    """Every second full-sized segment at once, anything less within the delay (RFC 9293 section 3.8.6.3)."""
+    t.ack_bytes += length
+    if t.ack_bytes >= 2 * <uint32_t>t.rcv_mss or t.config.delayed_ack_ns == 0:
+        t.want |= TCP_WANT_ACK
+    elif t.delack_at == UINT64_MAX:
+        t.delack_at = now_ns + t.config.delayed_ack_ns
+
+
+cdef void note_duplicate(tcb_t *t, uint32_t left, uint32_t right) noexcept nogil:
+    if t.sack_on and left != right:
+        t.dsack_left = seq_offset(t.rcv_off, left)
+        t.dsack_right = seq_offset(t.rcv_off, right)
+
+
+cdef void note_arrival(tcb_t *t, uint64_t offset) noexcept nogil:
+    """The block that holds offset is the first to be reported (RFC 2018 section 4)."""
+    cdef int i = 0
+    while i < 3 and t.sack_order[i] != offset:
+        i += 1
+    while i > 0:
+        t.sack_order[i] = t.sack_order[i - 1]
+        i -= 1
+    t.sack_order[0] = offset
+
+
+cdef int range_of(const tcb_t *t, uint64_t offset) noexcept nogil:
+    """The index of the range that holds offset, or -1."""
+    cdef int low = 0, high = <int>t.reassembly.n, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if t.reassembly.items[middle].right <= offset:
+            low = middle + 1
+        else:
+            high = middle
+    if low < <int>t.reassembly.n and t.reassembly.items[low].left <= offset:
+        return low
+    return -1
+
+
+cdef void write_sacks(tcb_t *t, tcp_hdr *hdr, int most) noexcept nogil:
+    """D-SACK first (RFC 2883), then the blocks in the order of their latest arrival."""
+    cdef int n = 0, i, k, r
+    cdef bint twice
+    if t.dsack_left != t.dsack_right:
+        hdr.sack[0].left = <uint32_t>t.dsack_left
+        hdr.sack[0].right = <uint32_t>t.dsack_right
+        n = 1
+        # a duplicate inside a block is followed by that block
+        r = range_of(t, t.dsack_left)
+        if r >= 0 and t.dsack_left >= t.rcv_off:
+            note_arrival(t, t.dsack_left)
+        t.dsack_left = t.dsack_right = 0
+    for i in range(4):
+        if n == most or t.reassembly.n == 0:
+            break
+        if t.sack_order[i] == UINT64_MAX:
+            continue
+        r = range_of(t, t.sack_order[i])
+        if r < 0:
+            t.sack_order[i] = UINT64_MAX
+            continue
+        twice = False
+        for k in range(n):
+            if hdr.sack[k].left == <uint32_t>t.reassembly.items[r].left \
+                    and hdr.sack[k].right == <uint32_t>t.reassembly.items[r].right:
+                twice = k != 0 or n > 1 or True
+        if twice:
+            continue
+        hdr.sack[n].left = <uint32_t>t.reassembly.items[r].left
+        hdr.sack[n].right = <uint32_t>t.reassembly.items[r].right
+        n += 1
+    hdr.n_sack = <uint8_t>n
+
+
+# --- data
+
+cdef bint join_reassembled(tcb_t *t) noexcept nogil:
+    """rcv_off moves over what already waits behind it. True when there was some."""
+    if t.reassembly.n and t.reassembly.items[0].left <= t.rcv_off:
+        if t.reassembly.items[0].right > t.rcv_off:
+            t.rcv_off = t.reassembly.items[0].right
+        ranges_drop_below(&t.reassembly, t.rcv_off)
+        return True
+    return False
+
+
+cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t length, bint push, uint64_t now_ns,
+                        tcp_delivery *delivery) noexcept nogil:
+    cdef uint64_t offset
+    cdef uint32_t before = t.rcv_nxt, packet
+    cdef int added
+    packet = length if length < t.config.mss else t.config.mss
+    if packet > t.rcv_mss:
+        t.rcv_mss = <uint16_t>packet
+    if seq != t.rcv_nxt:                # out of order: kept, and reported at once
+        offset = seq_offset(t.rcv_off, seq)
+        t.want |= TCP_WANT_ACK
+        if not t.sack_on and t.ack_burst < 8:
+            t.ack_burst += 1
+        if reserve(t, &t.rcv_ring, <uint32_t>(offset + length - t.rcv_ring.head), False) < 0:
+            return TCP_EV_OUTPUT        # no memory: it is as if it had been lost
+        added = ranges_add(&t.reassembly, offset, offset + length)
+        if added > 0:
+            ring_place(&t.rcv_ring, offset, payload, length)
+            note_arrival(t, offset)
+        elif added == 0:
+            note_duplicate(t, seq, seq + length)
+        return TCP_EV_OUTPUT
+    if t.rcv_ring.head == t.rcv_ring.tail:
+        delivery.data = payload
+        delivery.length = length
+        t.rcv_off += length
+        if join_reassembled(t):
+            t.want |= TCP_WANT_ACK
+    else:
+        if reserve(t, &t.rcv_ring, <uint32_t>(t.rcv_off + length - t.rcv_ring.head), False) < 0:
+            t.want |= TCP_WANT_ACK
+            return TCP_EV_OUTPUT
+        ring_place(&t.rcv_ring, t.rcv_off, payload, length)
+        t.rcv_off += length
+        if join_reassembled(t):
+            t.want |= TCP_WANT_ACK
+        ring_commit(&t.rcv_ring, <uint32_t>(t.rcv_off - t.rcv_ring.tail))
+    t.rcv_nxt = <uint32_t>t.rcv_off
+    t.rcv_wnd = t.rcv_adv - t.rcv_nxt
+    if t.reassembly.n:
+        t.want |= TCP_WANT_ACK          # a hole remains: every segment is acknowledged
+    acknowledge_soon(t, t.rcv_nxt - before, now_ns)
+    return TCP_EV_DATA | (TCP_EV_OUTPUT if t.want else 0)
+
+
+cdef void tcp_take(tcb_t *t, const tcp_delivery *delivery, uint32_t consumed, uint64_t now_ns) noexcept nogil:
+    cdef uint32_t rest
+    if consumed > delivery.length:
+        consumed = delivery.length
+    rest = delivery.length - consumed
+    ring_skip(&t.rcv_ring, consumed)
+    if rest:
+        if reserve(t, &t.rcv_ring, <uint32_t>(t.rcv_off - t.rcv_ring.head), True) < 0:
+            # The machine has no memory. What nobody has acknowledged yet is as good as lost; otherwise the stream is broken.
+            if t.rcv_off == t.rcv_ring.head + rest and not t.rcv_fin:
+                t.rcv_off -= rest
+                t.rcv_nxt -= rest
+            else:
+                t.rst_seq = t.snd_nxt
+                t.rst_with_ack = 1
+                t.want = TCP_WANT_RST
+                t.pending |= enter_closed(t, 0)
+                return
+        else:
+            ring_place(&t.rcv_ring, t.rcv_ring.head, delivery.data + consumed, rest)
+    ring_commit(&t.rcv_ring, <uint32_t>(t.rcv_off - t.rcv_ring.tail))
+    if consumed:
+        tune_window(t, consumed, now_ns)
+
+
+cdef int tcp_read_spans(tcb_t *t, ring_span *out) noexcept nogil:
+    return ring_spans(&t.rcv_ring, t.rcv_ring.head, held(t), out)
+
+
+cdef uint32_t tcp_consumed(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil:
+    ring_drop(&t.rcv_ring, n)
+    if t.rcv_ring.head == t.rcv_ring.tail and t.reassembly.n == 0 and t.shrink_at == UINT64_MAX:
+        t.shrink_at = now_ns + RELEASE_AFTER * <uint64_t>MS
+    tune_window(t, n, now_ns)
+    return window_update(t)
+
+
+cdef uint32_t tcp_readable(const tcb_t *t) noexcept nogil:
+    return held(t)
