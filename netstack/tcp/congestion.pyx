@@ -74,6 +74,7 @@ cdef void restart_after_idle(tcb_t *t, uint64_t now_ns) noexcept nogil:
         t.cwnd = u32_min(t.cwnd, u32_max(initial_window(t), t.snd_mss))
         hystart_reset(t)
         t.cc.on_idle(t, idle)
+        t.last_send_ns = now_ns
 
 
 NONE.init = none_init

@@ -170,12 +170,12 @@ cdef int range_of(const tcb_t *t, uint64_t offset) noexcept nogil:
 
 cdef void write_sacks(tcb_t *t, tcp_hdr *hdr, int most) noexcept nogil:
     """D-SACK first (RFC 2883), then the blocks in the order of their latest arrival."""
-    cdef int n = 0, i, k, r
+    cdef int n = 0, first = 0, i, k, r
     cdef bint twice
     if t.dsack_left != t.dsack_right:
         hdr.sack[0].left = <uint32_t>t.dsack_left
         hdr.sack[0].right = <uint32_t>t.dsack_right
-        n = 1
+        n = first = 1
         # a duplicate inside a block is followed by that block
         r = range_of(t, t.dsack_left)
         if r >= 0 and t.dsack_left >= t.rcv_off:
@@ -191,10 +191,10 @@ cdef void write_sacks(tcb_t *t, tcp_hdr *hdr, int most) noexcept nogil:
             t.sack_order[i] = UINT64_MAX
             continue
         twice = False
-        for k in range(n):
+        for k in range(first, n):
             if hdr.sack[k].left == <uint32_t>t.reassembly.items[r].left \
                     and hdr.sack[k].right == <uint32_t>t.reassembly.items[r].right:
-                twice = k != 0 or n > 1 or True
+                twice = True
         if twice:
             continue
         hdr.sack[n].left = <uint32_t>t.reassembly.items[r].left
