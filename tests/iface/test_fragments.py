@@ -41,10 +41,7 @@ def test_any_order(stack: Stack, seed: int) -> None:
 def test_datagrams_are_kept_apart_by_their_identification(stack: Stack) -> None:
     first, second = parts(b"a" * 1000, 1), parts(b"b" * 1000, 2)
     replies = stack.send(first[0], second[0], second[1], first[1])
-    assert [bytes(p[ICMP].payload)[:1] for p in replies] == []
-    replies = stack.send(first[2]) if len(first) > 2 else replies
-    replies += stack.send(second[2]) if len(second) > 2 else []
-    assert len(replies) == 2
+    assert [bytes(p[ICMP].payload)[:1] for p in replies] == [b"b", b"a"]
 
 
 def test_a_duplicate_changes_nothing(stack: Stack) -> None:

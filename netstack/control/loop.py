@@ -1,0 +1,52 @@
+"""The asyncio loop of the control plane, in a thread of its own, started when something first needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from ..services.dns_stream import serve_dns_stream
+from ..services.dns_table import DnsTable
+
+
+class ControlLoop:
+    """Runs the services that speak over streams."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="netstack-services", daemon=True)
+        self._thread.start()
+
+    def serve_dns(
+        self, sock: socket.socket, names: Callable[[], DnsTable], upstreams: Callable[[], Sequence[tuple[str, int]]]
+    ) -> None:
+        """Answers DNS queries on a connected stream socket until the client has ended; owns the socket."""
+        sock.setblocking(False)
+        self._loop.call_soon_threadsafe(self._begin, sock, names, upstreams)
+
+    def _begin(
+        self, sock: socket.socket, names: Callable[[], DnsTable], upstreams: Callable[[], Sequence[tuple[str, int]]]
+    ) -> None:
+        async def serve() -> None:
+            reader, writer = await asyncio.open_connection(sock=sock)
+            await serve_dns_stream(reader, writer, names, upstreams)
+
+        task = self._loop.create_task(serve())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def stop(self) -> None:
+        """Cancels what is under way and joins the thread."""
+
+        async def cancel() -> None:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(cancel(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,434 @@
+"""The composition root: a :class:`Config` becomes links, interface, NAT, services and a running engine.
+
+Two threads belong to a gateway. The *engine thread* moves packets and never takes the GIL. The *control thread* sleeps
+until the engine has a message for it: a DHCP request, a connection that wants its descriptor from Python, a link that
+has closed. A third, with an asyncio loop, is started only when a guest first speaks DNS over TCP.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .config import Config, parse_mac
+from .engine import Engine
+from .errors import ConfigError, NetstackError
+from .services.dhcp4 import BROADCAST_MAC, DhcpServer, DhcpSettings
+from .services.dns_table import DnsTable
+from .services.resolv_conf import ResolvConfWatcher, parse_upstreams
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .link.memory import MemoryLink
+
+__all__ = ["Gateway", "start"]
+
+log = logging.getLogger("netstack")
+
+CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
+MAX_DNS_QUERIES = 1024
+TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
+BUFFER_INITIAL = 65536
+
+# Kinds of messages from the engine (nat/context.pxd: mail_kind) and their layouts.
+MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE = range(1, 7)
+DHCP_HEAD = struct.Struct("=i6sHII")
+FLOW_HEAD = struct.Struct("=Q16s16sHHI")
+
+#: Gives a pending connection a connected stream socket, or None to refuse it.
+Dialer = Callable[["PendingFlow"], "socket.socket | None"]
+
+
+class PendingFlow:
+    """A guest's connection that waits for its host side.
+
+    Attributes:
+        id: the flow's number.
+        guest: address and port of the guest.
+        peer: address and port that the guest dials.
+    """
+
+    __slots__ = ("guest", "id", "peer")
+
+    def __init__(self, message: bytes) -> None:
+        number, guest, peer, guest_port, peer_port, _ = FLOW_HEAD.unpack_from(message)
+        self.id: int = number
+        self.guest = (address_text(guest), guest_port)
+        self.peer = (address_text(peer), peer_port)
+
+    def __repr__(self) -> str:
+        return f"<PendingFlow {self.id}: {self.guest[0]}:{self.guest[1]} to {self.peer[0]}:{self.peer[1]}>"
+
+
+def address_text(raw: bytes) -> str:
+    """The text of a 16-byte address, IPv4 where it is a mapped one."""
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
+
+
+class Gateway:
+    """A virtual network with its gateway, as a context manager.
+
+    Args:
+        config: the settings; the defaults are VPNKit's network plan.
+        dialer: where given, every TCP connection of a guest is asked of it instead of the host's network.
+
+    Use ``with Gateway() as gw`` (or ``async with``); ``start`` and ``stop`` do the same by hand. A gateway that is not started can be
+    stepped on virtual time with :meth:`step`.
+    """
+
+    def __init__(self, config: Config | None = None, *, dialer: Dialer | None = None, now_ns: int = 0) -> None:
+        self.config = config or Config()
+        self._dialer = dialer
+        self._threads: list[threading.Thread] = []
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._ports: dict[int, str] = {}
+        self._closed_links = threading.Condition()
+        self._links_closed = 0
+        self._lock = threading.Lock()
+        self._loop: Any = None
+        self._virtual_ns = now_ns
+        self._stopped = False
+        try:
+            self._engine = Engine(self._settings(now_ns))
+            self._resolver = ResolvConfWatcher(self.config.resolv_conf) if self.config.dns is None else None
+            self._upstreams: tuple[tuple[str, int], ...] = ()
+            self._dhcp = DhcpServer(self._dhcp_settings())
+            self._read_resolver()
+            self._publish_names()
+            if self.config.pcap:
+                try:
+                    self._engine.set_pcap(self.config.pcap)
+                except OSError:
+                    raise ConfigError(
+                        f"the capture file {self.config.pcap} cannot be written: give a path in a writable folder"
+                    ) from None
+        except BaseException:
+            os.close(self._stop_read)
+            os.close(self._stop_write)
+            raise
+
+    # --- what the parts are told
+
+    def _settings(self, now_ns: int) -> dict[str, Any]:
+        c = self.config
+        net = ipaddress.IPv4Network(c.network)
+
+        def ns(seconds: float) -> int:
+            return int(seconds * 1e9)
+
+        return {
+            "gateway_mac": parse_mac("gateway_mac", c.gateway_mac),
+            "gateway": int(ipaddress.IPv4Address(c.gateway)),
+            "host_alias": int(ipaddress.IPv4Address(c.host_alias)) if c.host_alias else 0,
+            "network": int(net.network_address),
+            "netmask": int(net.netmask),
+            "mtu": c.mtu,
+            "now_ns": now_ns,
+            "seed": 1 if now_ns else None,
+            "udp_one_way_ns": ns(c.udp_idle_one_way),
+            "udp_two_way_ns": ns(c.udp_idle_two_way),
+            "dns_timeout_ns": ns(c.dns_timeout),
+            "ping_timeout_ns": ns(60.0),
+            "connect_timeout_ns": ns(c.connect_timeout),
+            "max_tcp": c.max_tcp_flows,
+            "max_udp": c.max_udp_flows,
+            "max_ping": c.max_ping_flows,
+            "max_dns": MAX_DNS_QUERIES,
+            "all_pending": self._dialer is not None,
+            "outbound_mark": c.outbound_mark,
+            "outbound_interface": c.outbound_interface,
+            "tcp_memory": c.tcp_memory,
+            "tcp_buffer_initial": min(BUFFER_INITIAL, c.tcp_buffer_max),
+            "tcp_buffer_max": c.tcp_buffer_max,
+            "congestion": CONGESTION[c.tcp_congestion],
+            "keepalive_ns": ns(c.tcp_keepalive),
+            "time_wait_ns": ns(TIME_WAIT_SECONDS),
+        }
+
+    def _dhcp_settings(self) -> DhcpSettings:
+        c = self.config
+        return DhcpSettings(
+            server=ipaddress.IPv4Address(c.gateway),
+            network=ipaddress.IPv4Network(c.network),
+            first=ipaddress.IPv4Address(c.first_guest),
+            last=ipaddress.IPv4Address(c.last_guest),
+            routers=(ipaddress.IPv4Address(c.gateway),),
+            dns_servers=(ipaddress.IPv4Address(c.gateway),),
+            domain=c.domain,
+            mtu=c.mtu,
+            lease_seconds=c.lease_seconds,
+            static=c.leases,
+            excluded=(ipaddress.IPv4Address(c.host_alias),) if c.host_alias else (),
+        )
+
+    def _publish_names(self) -> None:
+        c = self.config
+        names: dict[str, Any] = {name: c.gateway for name in c.gateway_names}
+        if c.host_alias:
+            names.update(dict.fromkeys(c.host_names, c.host_alias))
+        for lease in self._dhcp.leases():
+            if lease.name:
+                names[f"{lease.name}.{c.domain}"] = str(lease.address)
+        self._names = DnsTable(names, reverse=True)
+        self._engine.set_names(self._names)
+
+    def _read_resolver(self) -> None:
+        if self._resolver is None:
+            upstreams = parse_upstreams(self.config.dns) if self.config.dns else ()
+        else:
+            self._resolver.changed()
+            upstreams = self._resolver.conf.upstreams
+        if upstreams != self._upstreams:
+            self._upstreams = upstreams
+            self._engine.set_upstreams(list(upstreams))
+
+    # --- life
+
+    def start(self) -> None:
+        """Starts the threads.
+
+        Raises:
+            NetstackError: the gateway was started or stopped before.
+        """
+        if self._threads or self._stopped:
+            raise NetstackError("this gateway has been started before: make a new one")
+        raise_descriptor_limit()
+        for name, target in (("netstack-engine", self._engine.run), ("netstack-control", self._control)):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Ends every flow (guests and hosts get a reset), closes the links, and joins the threads. Harmless when called again."""
+        if self._stopped:
+            return
+        self._stopped = True
+        os.write(self._stop_write, b"x")
+        self._engine.request_stop()
+        for thread in self._threads:
+            thread.join()
+        if self._loop is not None:
+            self._loop.stop()
+        for port in list(self._ports):
+            self._engine.remove_port(port)
+        self._engine.close()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+    def __enter__(self) -> Gateway:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Gateway:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    # --- guests
+
+    def add_tap(
+        self,
+        fd: int,
+        granted: int,
+        *,
+        mtu: int | None = None,
+        address: str | None = None,
+        mac: str | None = None,
+        name: str = "",
+    ) -> int:
+        """Serves the guest behind a TAP device.
+
+        Args:
+            fd: an open TAP (see :func:`netstack.host.namespace.open_tap`); the gateway closes it.
+            granted: the TUN_* offloads that it has.
+            mtu: IP bytes of the device, the network's by default.
+            address: the address that the guest was configured with; None leaves it to DHCP.
+            mac: the guest's MAC, needed with ``address``.
+            name: makes ``name.domain`` resolvable, with ``address``.
+
+        Returns:
+            The port number of the link.
+        """
+        port = self._engine.add_tap(fd, granted, mtu or self.config.mtu)
+        self._admit(port, name or f"tap{port}", address, mac, name)
+        return port
+
+    def add_memory(
+        self, link: MemoryLink, *, address: str | None = None, mac: str | None = None, name: str = ""
+    ) -> int:
+        """Serves a guest in this process. Arguments as in :meth:`add_tap`."""
+        port = self._engine.add_memory(link)
+        self._admit(port, name or f"memory{port}", address, mac, name)
+        return port
+
+    def _admit(self, port: int, label: str, address: str | None, mac: str | None, name: str) -> None:
+        self._ports[port] = label
+        if address is None:
+            return
+        if mac is None:
+            raise ConfigError(f"a guest with the fixed address {address} needs its MAC as well")
+        raw = parse_mac("mac", mac)
+        with self._lock:
+            self._dhcp.reserve(raw, address, name)
+            self._publish_names()
+        self._engine.learn(address, raw, port)
+
+    def remove(self, port: int) -> None:
+        """Closes a guest's link."""
+        self._engine.remove_port(port)
+        self._ports.pop(port, None)
+
+    def wait_link_closed(self, timeout: float | None = None) -> bool:
+        """Waits until a link has closed since the gateway began; False when the time is over first."""
+        with self._closed_links:
+            return self._closed_links.wait_for(lambda: self._links_closed > 0, timeout)
+
+    # --- what there is to know
+
+    def stats(self) -> dict[str, int]:
+        """All counters by name; drops and what was done alike."""
+        return self._engine.counters() | {f"dhcp_{k}": v for k, v in self._dhcp.counters.items()}
+
+    def flows(self) -> list[dict[str, Any]]:
+        """The flows that there are, a dict each (see :meth:`netstack.engine.Engine.flows`)."""
+        return self._engine.flows()
+
+    def leases(self) -> list[Any]:
+        """The addresses given out."""
+        with self._lock:
+            return list(self._dhcp.leases())
+
+    # --- virtual time
+
+    def step(self, now_ns: int) -> int | None:
+        """Does all that is due at ``now_ns`` without threads; returns the next deadline (ns) or None.
+
+        Raises:
+            RuntimeError: the gateway runs in its threads.
+        """
+        self._virtual_ns = now_ns
+        deadline = self._engine.step(now_ns)
+        while self._handle_mail():
+            deadline = self._engine.step(now_ns)
+        return deadline
+
+    # --- the control thread
+
+    def _control(self) -> None:
+        poller = select.poll()
+        poller.register(self._engine.mail_fd, select.POLLIN)
+        poller.register(self._stop_read, select.POLLIN)
+        while not self._stopped:
+            poller.poll()
+            try:
+                self._handle_mail()
+            except Exception:
+                log.exception("a message from the engine could not be handled")
+
+    def _handle_mail(self) -> bool:
+        mail = self._engine.mail()
+        for kind, message in mail:
+            if kind == MAIL_DHCP:
+                self._on_dhcp(message)
+            elif kind == MAIL_PENDING_FLOW:
+                self._on_pending(PendingFlow(message))
+            elif kind == MAIL_LINK_CLOSED:
+                self._on_link_closed(struct.unpack("=i", message)[0])
+            elif kind == MAIL_RESOLVER_CHECK:
+                self._read_resolver()
+            elif kind == MAIL_PING_FORBIDDEN:
+                log.warning(
+                    "pings beyond the gateway cannot be sent: the kernel forbids ping sockets to this user; "
+                    'allow them with: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
+                )
+        return bool(mail)
+
+    def _now(self) -> float:
+        return self._virtual_ns / 1e9 if self._virtual_ns else time.time()
+
+    def _on_dhcp(self, message: bytes) -> None:
+        port, mac, _, source, _ = DHCP_HEAD.unpack_from(message)
+        with self._lock:
+            before = self._dhcp.generation
+            reply = self._dhcp.handle(message[DHCP_HEAD.size :], self._now(), mac)
+            if self._dhcp.generation != before:
+                self._publish_names()
+        if reply is None:
+            return
+        # The link tells who asked; a reply never goes to a MAC that the message merely claims.
+        to = reply.mac if reply.mac == BROADCAST_MAC else mac
+        self._engine.send_udp(port, to, self.config.gateway, 67, reply.address, reply.port, reply.payload)
+
+    def _on_link_closed(self, port: int) -> None:
+        label = self._ports.pop(port, f"port {port}")
+        self._engine.forget_link(port)
+        log.info("link %s closed", label)
+        with self._closed_links:
+            self._links_closed += 1
+            self._closed_links.notify_all()
+
+    def _on_pending(self, flow: PendingFlow) -> None:
+        """A connection to the resolver's TCP port, or one for the dialer."""
+        if flow.peer == (self.config.gateway, 53):
+            self._serve_dns_stream(flow)
+            return
+        sock = self._dialer(flow) if self._dialer is not None else None
+        if sock is None:
+            self._engine.attach(flow.id, -errno.ECONNREFUSED)
+        else:
+            self._give(flow, sock)
+
+    def _give(self, flow: PendingFlow, sock: socket.socket) -> bool:
+        sock.setblocking(False)
+        fd = sock.detach()
+        if self._engine.attach(flow.id, fd):
+            return True
+        os.close(fd)
+        return False
+
+    def _serve_dns_stream(self, flow: PendingFlow) -> None:
+        from .control.loop import ControlLoop
+
+        if self._loop is None:
+            self._loop = ControlLoop()
+        ours, engines = socket.socketpair()
+        if self._give(flow, engines):
+            self._loop.serve_dns(ours, lambda: self._names, lambda: self._upstreams)
+        else:
+            ours.close()
+
+
+def start(config: Config | None = None) -> Gateway:
+    """A gateway to be used as ``with netstack.start(config) as gw``: entering it starts it."""
+    return Gateway(config)
+
+
+def raise_descriptor_limit() -> None:
+    """Every flow has a descriptor: the soft limit is raised to the hard one."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

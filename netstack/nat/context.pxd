@@ -1,0 +1,119 @@
+# What every kind of flow works with: one nat_t per engine.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from netstack.host.poller cimport poller_t
+from netstack.host.sockets cimport iovec, sock_options, udp_message
+from netstack.iface.interface cimport iface_t
+from netstack.iface.neighbors cimport neighbor
+from netstack.iface.output cimport datagram
+from netstack.iface.packet cimport packet
+from netstack.nat.flow cimport dns_query, tcp_flow, udp_flow
+from netstack.services.dns_table cimport dns_table
+from netstack.storage.frame cimport frame_meta
+from netstack.storage.mailbox cimport mailbox_t
+from netstack.storage.pool cimport pool_t
+from netstack.storage.table cimport table_t
+from netstack.storage.wheel cimport wheel_t
+from netstack.tcp.tcb cimport tcp_config, tcp_memory
+from netstack.wire.addr cimport addr_t
+
+# Where frames to the guests go. The engine gives it; nat does not know links.
+ctypedef int (*frame_sink)(void *context, int port, const frame_meta *meta, const iovec *iov, int n) noexcept nogil
+
+cdef enum:
+    DNS_UPSTREAMS = 8
+    UDP_BATCH = 32                  # datagrams sent or received by one system call
+    UDP_BATCH_BYTES = 131072        # copied at most into one batch
+    UDP_RECV_BATCH = 8
+    UDP_RECV_ROOM = 65536
+
+cdef enum mail_kind:                # messages to the control plane
+    MAIL_DHCP = 1                   # mail_dhcp, then the message
+    MAIL_PENDING_FLOW = 2           # mail_flow: a descriptor is wanted
+    MAIL_LINK_CLOSED = 3            # int port
+    MAIL_PING_FORBIDDEN = 4
+    MAIL_RESOLVER_CHECK = 5         # queries are being forwarded: is the configuration still the same?
+    MAIL_FLOW_GONE = 6              # uint64 id of a pending flow that the guest gave up
+
+ctypedef struct mail_dhcp:
+    int port
+    uint8_t mac[6]
+    uint16_t zero
+    uint32_t src
+    uint32_t dst
+
+ctypedef struct mail_flow:
+    uint64_t id
+    addr_t guest
+    addr_t peer
+    uint16_t guest_port
+    uint16_t peer_port
+    uint32_t zero
+
+ctypedef struct upstream:
+    addr_t addr
+    uint16_t port
+
+ctypedef struct nat_settings:
+    uint64_t udp_one_way_ns
+    uint64_t udp_two_way_ns
+    uint64_t dns_timeout_ns
+    uint64_t ping_timeout_ns
+    uint64_t connect_timeout_ns
+    uint32_t max_tcp, max_udp, max_ping, max_dns
+    uint8_t all_pending             # every connection is asked of the control plane (a replaceable dialler)
+
+ctypedef struct nat_t:
+    iface_t *iface
+    poller_t *poller
+    wheel_t *wheel
+    uint64_t *counters
+    mailbox_t mailbox
+    int mail_fd                     # woken when something was posted
+    frame_sink sink
+    void *sink_context
+    nat_settings settings
+    sock_options options
+    uint64_t k0, k1                 # secrets of this engine
+    uint64_t next_id
+    tcp_config tcp
+    tcp_memory memory
+    table_t *tcp_table
+    pool_t *tcp_pool
+    tcp_flow *touched
+    tcp_flow *dead_tcp
+    table_t *udp_table
+    pool_t *udp_pool
+    udp_flow *udp_newest
+    udp_flow *udp_oldest
+    udp_flow *dead_udp
+    table_t *ping_table
+    table_t *dns_queries
+    pool_t *dns_pool
+    dns_query *dead_dns
+    const dns_table *names
+    upstream upstreams[DNS_UPSTREAMS]
+    uint32_t n_upstreams
+    uint64_t resolver_checked_ns
+    uint8_t ping_warned
+    uint8_t udp_gso                 # the host's sockets can segment (UDP_SEGMENT)
+    # datagrams of one flow that wait to go up by one system call
+    udp_flow *batch_flow
+    int batch_n
+    uint32_t batch_bytes
+    udp_message batch[UDP_BATCH]
+    uint8_t *batch_memory           # UDP_BATCH_BYTES
+    uint8_t *recv_memory            # UDP_RECV_BATCH * UDP_RECV_ROOM, with headroom in front
+    uint8_t scratch[65536 + 128]    # one packet under construction
+
+# Sends a datagram to a guest, in fragments where it must be.
+cdef void nat_send_datagram(nat_t *nat, datagram *d) noexcept nogil
+# Sends an ICMP error from the address src (0 = the gateway) to a guest about the IP datagram at original.
+cdef void nat_send_icmp_error(nat_t *nat, const neighbor *to, uint32_t src, uint8_t type, uint8_t code, uint32_t rest,
+                              const uint8_t *original, uint32_t length, uint64_t now_ns) noexcept nogil
+# UDP to a guest with a complete checksum.
+cdef void nat_send_udp(nat_t *nat, const neighbor *to, uint32_t src, uint16_t sport, uint32_t dst, uint16_t dport,
+                       const uint8_t *payload, uint32_t length, uint8_t tos, uint64_t now_ns) noexcept nogil
+cdef int nat_post(nat_t *nat, uint32_t kind, const void *head, uint32_t head_length, const void *body,
+                  uint32_t body_length) noexcept nogil
+# The guest's view of a host address: loopback is the host alias. False where the guest may not see it.
+cdef bint nat_peer_seen(nat_t *nat, const uint8_t *addr, uint32_t *v4) noexcept nogil

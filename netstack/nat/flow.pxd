@@ -1,0 +1,94 @@
+# One NAT entry of each kind. Hot fields first; all addresses are 128-bit.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from netstack.iface.neighbors cimport neighbor
+from netstack.storage.wheel cimport wheel_timer
+from netstack.tcp.tcb cimport tcb_t
+from netstack.wire.addr cimport addr_t
+
+cdef enum polled_kind:          # what a poller token points at: every polled thing begins with this tag
+    POLLED_LINK = 1
+    POLLED_WAKE = 2
+    POLLED_TCP = 3
+    POLLED_UDP = 4
+    POLLED_PING = 5
+    POLLED_DNS = 6
+
+ctypedef struct polled:
+    int kind
+    int fd
+
+ctypedef struct flow_key:       # 40 bytes
+    addr_t guest
+    addr_t peer                 # whom the guest believes it talks to
+    uint16_t guest_port         # ICMP: the identifier
+    uint16_t peer_port
+    uint32_t protocol
+
+cdef enum tcp_host_state:
+    HOST_PENDING = 0            # the control plane has been asked for a descriptor
+    HOST_CONNECTING = 1
+    HOST_OPEN = 2
+    HOST_CLOSED = 3             # the descriptor is closed
+
+ctypedef struct tcp_flow:
+    polled polled               # the host's descriptor, -1 when there is none
+    uint8_t host                # tcp_host_state
+    uint8_t connected           # the guest's handshake is complete
+    uint8_t host_readable       # a read has not come to EAGAIN since the last edge
+    uint8_t host_writable
+    uint8_t host_rdhup          # an edge said that the host has ended its direction
+    uint8_t host_eof            # the host's end of file (or a reset in its place) was read
+    uint8_t host_reset
+    uint8_t guest_fin           # the guest's FIN is in order
+    uint8_t host_shut           # and was passed on
+    uint8_t up_dead             # the host takes no more: what the guest sends is dropped
+    uint8_t dead                # waits to be freed at the end of the round
+    uint8_t touched             # is on the list below
+    tcp_flow *next_touched
+    neighbor *guest
+    flow_key key
+    uint32_t src_v4, dst_v4     # of packets to the guest: peer and guest
+    uint64_t id                 # for the control plane
+    uint64_t opened_ns
+    uint64_t bytes_up, bytes_down
+    uint64_t retransmits
+    wheel_timer timer
+    tcb_t tcb
+
+ctypedef struct udp_key:        # 24 bytes: endpoint-independent mapping (RFC 4787 REQ-1)
+    addr_t guest
+    uint16_t guest_port
+    uint16_t zero
+    uint32_t protocol
+
+ctypedef struct udp_flow:       # also a ping flow: guest_port is then the identifier
+    polled polled
+    uint8_t two_way
+    uint8_t readable
+    uint8_t dead
+    uint8_t raw                 # a ping flow over a raw socket
+    uint16_t ident              # what the host's socket uses as identifier
+    neighbor *guest
+    udp_key key
+    udp_flow *newer             # neighbours in the list by last use
+    udp_flow *older
+    uint64_t last_ns
+    uint64_t listed_ns          # when it was last moved in the list
+    uint64_t packets_up, packets_down, bytes_up, bytes_down
+    addr_t last_peer
+    uint16_t last_peer_port
+    wheel_timer timer
+
+ctypedef struct dns_query:      # a query on its way to an upstream, on a socket of its own
+    polled polled
+    uint8_t dead
+    uint8_t upstream
+    uint8_t attempts
+    uint16_t guest_id           # the id that the guest chose; ours is in query[0:2]
+    neighbor *guest
+    udp_key key                 # guest address and port; protocol holds the guest's id
+    uint32_t length
+    uint32_t src_v4             # the address that the guest asked
+    wheel_timer timer
+    uint8_t query[512]
+    uint8_t *long_query         # instead, when it is longer than that

@@ -1,0 +1,18 @@
+# The NAT as a whole: packets from guests in, host events in, timers in.
+from libc.stdint cimport uint32_t, uint64_t
+from netstack.iface.packet cimport packet
+from netstack.nat.context cimport nat_t
+from netstack.nat.flow cimport polled
+from netstack.storage.wheel cimport wheel_timer
+
+cdef nat_t *nat_new() noexcept nogil                        # zeroed, with its buffers; NULL without memory
+cdef int nat_make_tables(nat_t *nat) noexcept nogil         # once settings and k0, k1 are set; 0 or -1
+cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil
+# What iface_input has sorted (its verdict; all but IFACE_DROPPED, IFACE_REPLY and IFACE_HELD).
+cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) noexcept nogil
+cdef void nat_host_event(nat_t *nat, polled *what, uint32_t events, uint64_t now_ns) noexcept nogil
+cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept nogil
+# The end of a burst: sends what is due. True when work is left that needs no event.
+cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil
+# The end of a round of events: gives back the memory of flows that have ended.
+cdef void nat_reap(nat_t *nat) noexcept nogil

@@ -1,0 +1,173 @@
+"""Which kind of flow a packet, an event or a timer belongs to."""
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from netstack.host.sockets cimport sock_udp_has_gso
+from netstack.iface.input cimport IFACE_ECHO, IFACE_ICMP_ERROR, IFACE_TCP, IFACE_UDP, IFACE_UNREACHABLE
+from netstack.iface.neighbors cimport neighbor, neighbors_find
+from netstack.iface.packet cimport packet
+from netstack.nat.context cimport (
+    MAIL_DHCP, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, mail_dhcp, nat_post, nat_send_icmp_error, nat_t,
+)
+from netstack.nat.dns_flow cimport (
+    TIMER_DNS, dns_flow_host_event, dns_flow_packet, dns_flow_timer, dns_flows_free_all, dns_flows_reap,
+)
+from netstack.nat.flow cimport (
+    POLLED_DNS, POLLED_PING, POLLED_TCP, POLLED_UDP, dns_query, flow_key, polled, tcp_flow, udp_flow, udp_key,
+)
+from netstack.nat.ping_flow cimport (
+    TIMER_PING, ping_flow_host_event, ping_flow_packet, ping_flow_timer, ping_flows_free_all,
+)
+from netstack.nat.policy cimport TO_DHCP, TO_DNS, policy_of, verdict as policy_verdict
+from netstack.nat.tcp_flow cimport (
+    TIMER_TCP, tcp_flow_host_event, tcp_flow_icmp_error, tcp_flow_packet, tcp_flow_timer, tcp_flows_flush,
+    tcp_flows_free_all, tcp_flows_reap,
+)
+from netstack.nat.udp_flow cimport (
+    TIMER_UDP, udp_flow_host_event, udp_flow_packet, udp_flow_timer, udp_flows_flush, udp_flows_free_all,
+    udp_flows_reap,
+)
+from netstack.storage.counters cimport DHCP_REQUESTS, IP_BROADCAST, count
+from netstack.storage.mailbox cimport mailbox_free, mailbox_init
+from netstack.storage.pool cimport pool_free, pool_new
+from netstack.storage.table cimport table_free, table_new
+from netstack.storage.wheel cimport wheel_timer
+from netstack.wire.addr cimport addr_t
+from netstack.wire.icmp4 cimport ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE
+
+cdef enum:
+    MAILBOX_BYTES = 1048576
+    SLACK = 1024                    # dead flows that wait for the end of a round
+
+
+cdef nat_t *nat_new() noexcept nogil:
+    cdef nat_t *nat = <nat_t *>calloc(1, sizeof(nat_t))
+    if nat == NULL:
+        return NULL
+    nat.mail_fd = -1
+    nat.udp_gso = sock_udp_has_gso() > 0
+    nat.batch_memory = <unsigned char *>malloc(UDP_BATCH_BYTES)
+    nat.recv_memory = <unsigned char *>malloc(UDP_RECV_BATCH * UDP_RECV_ROOM)
+    if nat.batch_memory == NULL or nat.recv_memory == NULL or mailbox_init(&nat.mailbox, MAILBOX_BYTES) < 0:
+        nat_free(nat, 0)
+        return NULL
+    return nat
+
+
+cdef int nat_make_tables(nat_t *nat) noexcept nogil:
+    nat.tcp_table = table_new(sizeof(flow_key), 64, nat.settings.max_tcp, nat.k0, nat.k1)
+    nat.udp_table = table_new(sizeof(udp_key), 64, nat.settings.max_udp, nat.k0, nat.k1)
+    nat.ping_table = table_new(sizeof(udp_key), 16, nat.settings.max_ping, nat.k0, nat.k1)
+    nat.dns_queries = table_new(sizeof(udp_key), 16, nat.settings.max_dns, nat.k0, nat.k1)
+    nat.tcp_pool = pool_new(sizeof(tcp_flow), 64, nat.settings.max_tcp + SLACK)
+    nat.udp_pool = pool_new(sizeof(udp_flow), 64, nat.settings.max_udp + nat.settings.max_ping + SLACK)
+    nat.dns_pool = pool_new(sizeof(dns_query), 16, nat.settings.max_dns + SLACK)
+    if (nat.tcp_table == NULL or nat.udp_table == NULL or nat.ping_table == NULL or nat.dns_queries == NULL
+            or nat.tcp_pool == NULL or nat.udp_pool == NULL or nat.dns_pool == NULL):
+        return -1
+    return 0
+
+
+cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    if nat == NULL:
+        return
+    if nat.dns_pool != NULL:            # the last that nat_make_tables makes
+        tcp_flows_free_all(nat, now_ns)
+        ping_flows_free_all(nat)
+        udp_flows_free_all(nat)
+        dns_flows_free_all(nat)
+    if nat.tcp_table != NULL:
+        table_free(nat.tcp_table)
+    if nat.udp_table != NULL:
+        table_free(nat.udp_table)
+    if nat.ping_table != NULL:
+        table_free(nat.ping_table)
+    if nat.dns_queries != NULL:
+        table_free(nat.dns_queries)
+    if nat.tcp_pool != NULL:
+        pool_free(nat.tcp_pool)
+    if nat.udp_pool != NULL:
+        pool_free(nat.udp_pool)
+    if nat.dns_pool != NULL:
+        pool_free(nat.dns_pool)
+    mailbox_free(&nat.mailbox)
+    free(nat.batch_memory)
+    free(nat.recv_memory)
+    free(nat)
+
+
+cdef void to_dhcp(nat_t *nat, const packet *p) noexcept nogil:
+    cdef mail_dhcp mail
+    memset(&mail, 0, sizeof(mail))
+    mail.port = p.port
+    memcpy(mail.mac, p.eth.src, 6)
+    mail.src = p.ip.src
+    mail.dst = p.ip.dst
+    count(nat.counters, DHCP_REQUESTS)
+    nat_post(nat, MAIL_DHCP, &mail, sizeof(mail), p.payload, p.payload_length)
+
+
+cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) noexcept nogil:
+    cdef policy_verdict where
+    cdef addr_t target
+    cdef neighbor *guest
+    if verdict == IFACE_TCP:
+        tcp_flow_packet(nat, p, now_ns)
+    elif verdict == IFACE_UDP:
+        where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
+        if where == TO_DHCP:
+            to_dhcp(nat, p)
+        elif p.ip.src == 0 or p.ip.dst == 0xffffffffu or p.ip.dst == nat.iface.broadcast or p.ip.dst == nat.iface.network:
+            count(nat.counters, IP_BROADCAST)
+        elif where == TO_DNS:
+            dns_flow_packet(nat, p, now_ns)
+        else:
+            udp_flow_packet(nat, p, now_ns)
+    elif verdict == IFACE_ECHO:
+        ping_flow_packet(nat, p, now_ns)
+    elif verdict == IFACE_ICMP_ERROR:
+        tcp_flow_icmp_error(nat, p, now_ns)
+    elif verdict == IFACE_UNREACHABLE:
+        guest = neighbors_find(&nat.iface.neighbors, &p.src)
+        if guest != NULL:
+            nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE, 0, p.l3,
+                                p.ip.header_length + p.l4_length, now_ns)
+
+
+cdef void nat_host_event(nat_t *nat, polled *what, uint32_t events, uint64_t now_ns) noexcept nogil:
+    if what.kind == POLLED_TCP:
+        tcp_flow_host_event(nat, <tcp_flow *>what, events, now_ns)
+    elif what.kind == POLLED_UDP:
+        udp_flow_host_event(nat, <udp_flow *>what, events, now_ns)
+    elif what.kind == POLLED_DNS:
+        dns_flow_host_event(nat, <dns_query *>what, events, now_ns)
+    elif what.kind == POLLED_PING:
+        ping_flow_host_event(nat, <udp_flow *>what, events, now_ns)
+
+
+cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept nogil:
+    if timer.kind == TIMER_TCP:
+        tcp_flow_timer(nat, <tcp_flow *>timer.owner, now_ns)
+    elif timer.kind == TIMER_UDP:
+        udp_flow_timer(nat, <udp_flow *>timer.owner, now_ns)
+    elif timer.kind == TIMER_PING:
+        ping_flow_timer(nat, <udp_flow *>timer.owner, now_ns)
+    elif timer.kind == TIMER_DNS:
+        dns_flow_timer(nat, <dns_query *>timer.owner, now_ns)
+
+
+cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    udp_flows_flush(nat, now_ns)
+    if nat.touched != NULL:
+        tcp_flows_flush(nat, now_ns)
+    return nat.touched != NULL
+
+
+cdef void nat_reap(nat_t *nat) noexcept nogil:
+    if nat.dead_tcp != NULL:
+        tcp_flows_reap(nat)
+    if nat.dead_udp != NULL:
+        udp_flows_reap(nat)
+    if nat.dead_dns != NULL:
+        dns_flows_reap(nat)

@@ -1,0 +1,28 @@
+"""The network plan as a decision: gateway, host alias, guests, and everything else."""
+from libc.stdint cimport uint16_t, uint32_t
+
+from netstack.nat.context cimport nat_t
+from netstack.wire.addr cimport addr_from_v4, addr_t
+
+cdef enum:
+    PORT_DNS = 53
+    PORT_DHCP_SERVER = 67
+    LOOPBACK = 0x7f000001
+
+
+cdef verdict policy_of(const nat_t *nat, uint32_t dst, uint16_t port, bint tcp, addr_t *addr) noexcept nogil:
+    cdef uint32_t network = nat.iface.network
+    if not tcp and port == PORT_DHCP_SERVER and (
+            dst == nat.iface.gateway or dst == 0xffffffffu or dst == nat.iface.broadcast):
+        return TO_DHCP
+    if dst == nat.iface.gateway:
+        if port == PORT_DNS:
+            return TO_CONTROL if tcp else TO_DNS
+        return TO_NOBODY
+    if nat.iface.host_alias != 0 and dst == nat.iface.host_alias:
+        addr[0] = addr_from_v4(LOOPBACK)
+    elif (dst & nat.iface.netmask) == network or dst == 0xffffffffu:
+        return TO_NOWHERE
+    else:
+        addr[0] = addr_from_v4(dst)
+    return TO_CONTROL if tcp and nat.settings.all_pending else TO_HOST

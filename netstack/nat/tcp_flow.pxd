@@ -1,0 +1,24 @@
+# A guest's TCP connection joined to a stream descriptor of the host.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from netstack.iface.packet cimport packet
+from netstack.nat.context cimport nat_t
+from netstack.nat.flow cimport tcp_flow
+from netstack.storage.wheel cimport wheel_timer
+
+cdef enum:
+    TIMER_TCP = 1           # kind of a flow's wheel_timer
+
+cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
+# The descriptor has become readable, writable or failed (POLL_* bits).
+cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil
+cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil
+# An ICMP error from a guest that quotes a segment of this flow's.
+cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
+# The control plane's answer to MAIL_PENDING_FLOW: a connected stream descriptor (owned from here on), or fd < 0 as -errno. -1 when
+# the flow is gone (the caller closes the descriptor).
+cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil
+# Sends what the touched flows have to send, sets their timers, and frees those that have ended.
+cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil
+# Gives back the memory of flows that have ended; when no event of the round can name them any more.
+cdef void tcp_flows_reap(nat_t *nat) noexcept nogil
+cdef void tcp_flows_free_all(nat_t *nat, uint64_t now_ns) noexcept nogil

@@ -1,0 +1,591 @@
+"""TCP translation: two directions of bytes, two ends of file, one reset, each passed on truthfully.
+
+Up: in-order payload goes from the frame straight to the descriptor; what that refuses stays in the receive ring and closes
+the window. Down: the descriptor is read straight into the send ring. A flow ends when both directions have.
+"""
+from libc.errno cimport EACCES, EAGAIN, ECONNREFUSED, ENETUNREACH, EPERM, ETIMEDOUT
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from netstack.host.poller cimport (
+    POLL_ERROR, POLL_HUP, POLL_RDHUP, POLL_READ, POLL_WRITE, poller_add, poller_rearm, poller_remove,
+)
+from netstack.host.sockets cimport (
+    iovec, sock_close, sock_error_of, sock_recvv, sock_send, sock_sendv, sock_set_abort, sock_shutdown_write,
+    sock_tcp_connect,
+)
+from netstack.iface.neighbors cimport neighbor, neighbors_find
+from netstack.iface.output cimport iface_tcp_headers
+from netstack.iface.packet cimport packet
+from netstack.nat.context cimport (
+    MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_icmp_error, nat_t,
+)
+from netstack.nat.flow cimport (
+    HOST_CLOSED, HOST_CONNECTING, HOST_OPEN, HOST_PENDING, POLLED_TCP, flow_key, tcp_flow,
+)
+from netstack.nat.policy cimport TO_CONTROL, TO_HOST, TO_NOWHERE, policy_of, verdict
+from netstack.storage.counters cimport (
+    TCP_BAD_ADDRESS, TCP_BYTES_DOWN, TCP_BYTES_UP, TCP_CLOSED_NORMALLY, TCP_CONNECTED, TCP_FLOWS_FULL,
+    TCP_NO_CONNECTION, TCP_NOT_ALLOWED, TCP_OPENED, TCP_REFUSED, TCP_RESET_BY_GUEST, TCP_RESET_BY_HOST,
+    TCP_RETRANSMITS, TCP_TIMED_OUT, TCP_UNREACHABLE, count,
+)
+from netstack.storage.frame cimport frame_meta
+from netstack.storage.pool cimport pool_get, pool_put
+from netstack.storage.ring cimport ring_span
+from netstack.storage.siphash cimport siphash_words
+from netstack.storage.table cimport table_del, table_get, table_next, table_put
+from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
+from netstack.tcp.tcb cimport (
+    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free, tcb_init,
+    tcp_abort, tcp_accept, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok, tcp_icmp_error,
+    tcp_may_reopen, tcp_next_segment, tcp_read_spans, tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives,
+    tcp_take, tcp_timeout, tcp_unacked, tcp_write_spans, tcp_wrote,
+)
+from netstack.wire.addr cimport addr_from_v4, addr_t
+from netstack.wire.be cimport be16, be32, put_be32
+from netstack.wire.icmp4 cimport (
+    ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_NET_UNREACHABLE, ICMP4_PORT_UNREACHABLE,
+    ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE,
+)
+from netstack.wire.ipv4 cimport IPPROTO_TCP4
+from netstack.wire.tcp cimport TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, tcp_hdr
+
+cdef enum:
+    DOWN_ROUNDS = 4             # reads of one descriptor before others have their turn
+    DOWN_BYTES = 131072         # bytes of one read
+
+
+cdef void touch(nat_t *nat, tcp_flow *flow) noexcept nogil:
+    if not flow.touched:
+        flow.touched = 1
+        flow.next_touched = nat.touched
+        nat.touched = flow
+
+
+# --- the end of a flow
+
+cdef void close_host(nat_t *nat, tcp_flow *flow, bint abort) noexcept nogil:
+    if flow.polled.fd >= 0:
+        if abort:
+            sock_set_abort(flow.polled.fd)
+        poller_remove(nat.poller, flow.polled.fd)
+        sock_close(flow.polled.fd)
+        flow.polled.fd = -1
+    elif flow.host == HOST_PENDING:
+        nat_post(nat, MAIL_FLOW_GONE, &flow.id, sizeof(flow.id), NULL, 0)
+    flow.host = HOST_CLOSED
+    flow.host_readable = 0
+
+
+cdef void bury(nat_t *nat, tcp_flow *flow) noexcept nogil:
+    """Takes the flow out of the table; its memory goes back when this round of events is over."""
+    if flow.dead:
+        return
+    flow.dead = 1
+    close_host(nat, flow, False)
+    wheel_cancel(nat.wheel, &flow.timer)
+    table_del(nat.tcp_table, &flow.key)
+    if not flow.touched:            # flush frees what is touched
+        flow.next_touched = nat.dead_tcp
+        nat.dead_tcp = flow
+
+
+# --- segments to the guest
+
+cdef void send_segment(nat_t *nat, int port, neighbor *guest, uint32_t src, uint32_t dst, tcp_segment *segment) noexcept nogil:
+    cdef uint8_t[128] headers
+    cdef iovec[3] iov
+    cdef frame_meta meta
+    cdef int i
+    iov[0].iov_base = headers
+    iov[0].iov_len = iface_tcp_headers(nat.iface, guest, src, dst, &segment.hdr, segment.length, segment.gso_size,
+                                       segment.ecn, headers, sizeof(headers), &meta)
+    for i in range(segment.n_spans):
+        iov[1 + i].iov_base = segment.span[i].data
+        iov[1 + i].iov_len = segment.span[i].length
+    nat.sink(nat.sink_context, port, &meta, iov, 1 + segment.n_spans)
+
+
+cdef void output(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    cdef tcp_segment segment
+    while tcp_next_segment(&flow.tcb, now_ns, &segment):
+        if segment.retransmit:
+            flow.retransmits += 1
+            count(nat.counters, TCP_RETRANSMITS)
+        if flow.guest.port >= 0:
+            send_segment(nat, flow.guest.port, flow.guest, flow.src_v4, flow.dst_v4, &segment)
+
+
+cdef void answer_reset(nat_t *nat, const packet *p, neighbor *guest) noexcept nogil:
+    """A segment that belongs to no connection (RFC 9293 3.10.7.1)."""
+    cdef tcp_segment segment
+    count(nat.counters, TCP_NO_CONNECTION)
+    if tcp_reset_for(&p.tcp, p.payload_length, &segment):
+        send_segment(nat, p.port, guest, p.ip.dst, p.ip.src, &segment)
+
+
+# --- opening
+
+cdef uint32_t initial_sequence(nat_t *nat, const flow_key *key, uint64_t now_ns) noexcept nogil:
+    """RFC 6528: a clock of 4 microseconds plus a keyed hash of the connection's name."""
+    cdef uint64_t[5] words
+    memcpy(words, key, 40)
+    return <uint32_t>(now_ns // 4096) + <uint32_t>siphash_words(words, 5, nat.k0, nat.k1)
+
+
+cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *guest, uint64_t now_ns) noexcept nogil:
+    cdef addr_t target
+    cdef verdict where
+    cdef tcp_flow *flow
+    cdef mail_flow mail
+    cdef int fd = -1
+    cdef uint64_t[5] words
+    if p.tcp.dport == 0 or p.tcp.sport == 0:
+        count(nat.counters, TCP_BAD_ADDRESS)
+        return
+    where = policy_of(nat, p.ip.dst, p.tcp.dport, True, &target)
+    if where == TO_NOWHERE:
+        count(nat.counters, TCP_UNREACHABLE)
+        nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, p.l3,
+                            p.ip.total_length, now_ns)
+        answer_reset(nat, p, guest)
+        return
+    if where != TO_HOST and where != TO_CONTROL:
+        count(nat.counters, TCP_NOT_ALLOWED)
+        answer_reset(nat, p, guest)
+        return
+    flow = <tcp_flow *>pool_get(nat.tcp_pool)
+    if flow == NULL:
+        count(nat.counters, TCP_FLOWS_FULL)
+        answer_reset(nat, p, guest)
+        return
+    flow.polled.kind = POLLED_TCP
+    flow.polled.fd = -1
+    flow.key = key[0]
+    flow.guest = guest
+    flow.src_v4 = p.ip.dst
+    flow.dst_v4 = p.ip.src
+    flow.opened_ns = now_ns
+    nat.next_id += 1
+    flow.id = nat.next_id
+    wheel_timer_init(&flow.timer, TIMER_TCP, flow)
+    memcpy(words, key, 40)
+    tcb_init(&flow.tcb, &nat.tcp, p.tcp.dport, p.tcp.sport, initial_sequence(nat, key, now_ns),
+             <uint32_t>siphash_words(words, 5, nat.k1, nat.k0))
+    if tcp_accept(&flow.tcb, &p.tcp, p.ip.tos & 3, now_ns) < 0 or table_put(nat.tcp_table, &flow.key, flow) < 0:
+        count(nat.counters, TCP_FLOWS_FULL)
+        tcb_free(&flow.tcb)
+        pool_put(nat.tcp_pool, flow)
+        answer_reset(nat, p, guest)
+        return
+    count(nat.counters, TCP_OPENED)
+    if where == TO_CONTROL:
+        flow.host = HOST_PENDING
+        memset(&mail, 0, sizeof(mail))
+        mail.id = flow.id
+        mail.guest = key.guest
+        mail.peer = key.peer
+        mail.guest_port = key.guest_port
+        mail.peer_port = key.peer_port
+        if nat_post(nat, MAIL_PENDING_FLOW, &mail, sizeof(mail), NULL, 0) < 0:
+            host_failed(nat, flow, ECONNREFUSED, now_ns)
+    else:
+        fd = sock_tcp_connect(<const uint8_t *>&target, p.tcp.dport, &nat.options)
+        if fd < 0:
+            flow.host = HOST_CLOSED
+            host_failed(nat, flow, -fd, now_ns)
+        else:
+            adopt(nat, flow, fd, HOST_CONNECTING, now_ns)
+    touch(nat, flow)
+
+
+cdef void adopt(nat_t *nat, tcp_flow *flow, int fd, uint8_t state, uint64_t now_ns) noexcept nogil:
+    flow.polled.fd = fd
+    flow.host = state
+    if poller_add(nat.poller, fd, POLL_READ | POLL_WRITE, &flow.polled) < 0:
+        sock_close(fd)
+        flow.polled.fd = -1
+        flow.host = HOST_CLOSED
+        host_failed(nat, flow, ECONNREFUSED, now_ns)
+        return
+    if state == HOST_OPEN:
+        host_open(nat, flow, now_ns)
+
+
+cdef void host_open(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    flow.host = HOST_OPEN
+    flow.host_writable = 1
+    tcp_established_ok(&flow.tcb, now_ns)
+    touch(nat, flow)
+
+
+cdef void host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) noexcept nogil:
+    """The host could not connect: the guest hears the same (unreachable as ICMP as well)."""
+    cdef uint8_t code = ICMP4_HOST_UNREACHABLE
+    cdef uint8_t[28] quote
+    if error == ECONNREFUSED or error == EACCES or error == EPERM:
+        count(nat.counters, TCP_REFUSED)
+    else:
+        count(nat.counters, TCP_UNREACHABLE)
+        if error == ENETUNREACH:
+            code = ICMP4_NET_UNREACHABLE
+        quote_syn(flow, quote)
+        nat_send_icmp_error(nat, flow.guest, 0, ICMP4_UNREACHABLE, code, 0, quote, sizeof(quote), now_ns)
+    close_host(nat, flow, False)
+    tcp_abort(&flow.tcb, now_ns)
+    touch(nat, flow)
+
+
+cdef void quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil:
+    """The guest's SYN as an ICMP error quotes it: its IP header and the first eight bytes of TCP."""
+    cdef uint32_t iss = flow.tcb.rcv_nxt - 1
+    memset(out, 0, 28)
+    out[0] = 0x45
+    out[3] = 40
+    out[6] = 0x40
+    out[8] = 64
+    out[9] = IPPROTO_TCP4
+    put_be32(out + 12, flow.dst_v4)
+    put_be32(out + 16, flow.src_v4)
+    out[20] = <uint8_t>(flow.key.guest_port >> 8)
+    out[21] = <uint8_t>flow.key.guest_port
+    out[22] = <uint8_t>(flow.key.peer_port >> 8)
+    out[23] = <uint8_t>flow.key.peer_port
+    put_be32(out + 24, iss)
+
+
+cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil:
+    cdef uint32_t cursor = 0
+    cdef tcp_flow *flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
+    while flow != NULL:
+        if flow.id == id:
+            break
+        flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
+    if flow == NULL or flow.host != HOST_PENDING:
+        return -1
+    if fd < 0:
+        flow.host = HOST_CLOSED
+        host_failed(nat, flow, -fd, now_ns)
+    else:
+        adopt(nat, flow, fd, HOST_OPEN, now_ns)
+    return 0
+
+
+# --- up
+
+cdef uint32_t push_up(nat_t *nat, tcp_flow *flow, const uint8_t *data, uint32_t length) noexcept nogil:
+    """Sends straight from the frame; how many bytes are done with."""
+    cdef uint32_t done = 0
+    cdef ssize_t n
+    if flow.up_dead:
+        return length
+    if flow.host != HOST_OPEN or not flow.host_writable:
+        return 0
+    while done < length:
+        n = sock_send(flow.polled.fd, data + done, length - done)
+        if n >= 0:
+            done += <uint32_t>n
+            continue
+        if n == -EAGAIN:
+            flow.host_writable = 0
+            poller_rearm(nat.poller, flow.polled.fd, POLL_WRITE)
+        else:
+            host_refuses(flow)
+            done = length
+        break
+    flow.bytes_up += done
+    nat.counters[<int>TCP_BYTES_UP] += done
+    return done
+
+
+cdef void host_refuses(tcp_flow *flow) noexcept nogil:
+    """Writing failed: the peer has reset. What it sent before that is still read; then the guest gets its RST."""
+    flow.up_dead = 1
+    flow.host_readable = 1
+
+
+cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    """Sends what waits in the receive ring."""
+    cdef ring_span[2] spans
+    cdef iovec[2] iov
+    cdef int k, i
+    cdef ssize_t n
+    while flow.host == HOST_OPEN and (flow.host_writable or flow.up_dead):
+        k = tcp_read_spans(&flow.tcb, spans)
+        if k == 0:
+            break
+        if flow.up_dead:
+            tcp_consumed(&flow.tcb, tcp_readable(&flow.tcb), now_ns)
+            break
+        for i in range(k):
+            iov[i].iov_base = spans[i].data
+            iov[i].iov_len = spans[i].length
+        n = sock_sendv(flow.polled.fd, iov, k)
+        if n >= 0:
+            tcp_consumed(&flow.tcb, <uint32_t>n, now_ns)
+            flow.bytes_up += <uint64_t>n
+            nat.counters[<int>TCP_BYTES_UP] += <uint64_t>n
+        elif n == -EAGAIN:
+            flow.host_writable = 0
+            poller_rearm(nat.poller, flow.polled.fd, POLL_WRITE)
+        else:
+            host_refuses(flow)
+    if (flow.guest_fin and not flow.host_shut and flow.host == HOST_OPEN and tcp_readable(&flow.tcb) == 0):
+        flow.host_shut = 1
+        sock_shutdown_write(flow.polled.fd)
+
+
+# --- down
+
+cdef void pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    """Reads the descriptor straight into the send ring, as far as there is room, and sends."""
+    cdef ring_span[2] spans
+    cdef iovec[2] iov
+    cdef int k, i
+    cdef int rounds = DOWN_ROUNDS
+    cdef uint32_t room
+    cdef ssize_t n
+    while flow.host_readable and not flow.host_eof and rounds > 0:
+        k = tcp_write_spans(&flow.tcb, DOWN_BYTES, spans)
+        if k == 0:
+            return                          # acknowledgements will touch the flow again
+        rounds -= 1
+        room = 0
+        for i in range(k):
+            iov[i].iov_base = spans[i].data
+            iov[i].iov_len = spans[i].length
+            room += spans[i].length
+        n = sock_recvv(flow.polled.fd, iov, k)
+        if n > 0:
+            flow.bytes_down += <uint64_t>n
+            nat.counters[<int>TCP_BYTES_DOWN] += <uint64_t>n
+            tcp_wrote(&flow.tcb, <uint32_t>n, now_ns)
+            output(nat, flow, now_ns)
+            if <uint32_t>n < room and not flow.host_rdhup:
+                flow.host_readable = 0      # a short read: an edge will tell of more
+                poller_rearm(nat.poller, flow.polled.fd, POLL_READ)
+        elif n == 0:
+            flow.host_eof = 1
+            tcp_close(&flow.tcb, now_ns)
+        elif n == -EAGAIN:
+            flow.host_readable = 0
+            poller_rearm(nat.poller, flow.polled.fd, POLL_READ)
+        else:
+            flow.host_eof = 1
+            flow.host_reset = 1
+            count(nat.counters, TCP_RESET_BY_HOST)
+            close_host(nat, flow, False)
+            tcp_abort(&flow.tcb, now_ns)
+
+
+cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil:
+    """Acts on what tcp_segment_arrives or tcp_timeout has returned."""
+    if events & TCP_EV_CONNECTED and not flow.connected:
+        flow.connected = 1
+        count(nat.counters, TCP_CONNECTED)
+    if events & TCP_EV_FIN:
+        flow.guest_fin = 1
+    if events & (TCP_EV_DATA | TCP_EV_FIN):
+        drain_up(nat, flow, now_ns)
+    if events & (TCP_EV_RESET | TCP_EV_TIMEOUT):
+        count(nat.counters, TCP_RESET_BY_GUEST if events & TCP_EV_RESET else TCP_TIMED_OUT)
+        flow.host_reset = 1
+        close_host(nat, flow, True)
+    touch(nat, flow)
+
+
+cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
+    cdef flow_key key
+    cdef tcp_flow *flow
+    cdef neighbor *guest
+    cdef tcp_delivery delivery
+    cdef uint32_t events, done
+    key.guest = p.src
+    key.peer = p.dst
+    key.guest_port = p.tcp.sport
+    key.peer_port = p.tcp.dport
+    key.protocol = IPPROTO_TCP4
+    flow = <tcp_flow *>table_get(nat.tcp_table, &key)
+    if flow != NULL and flow.tcb.state == TCP_TIME_WAIT and p.tcp.flags & TCP_SYN and tcp_may_reopen(&flow.tcb, &p.tcp, now_ns):
+        bury(nat, flow)
+        flow = NULL
+    if flow == NULL:
+        guest = neighbors_find(&nat.iface.neighbors, &p.src)
+        if guest == NULL:
+            return                      # cannot be: the interface has just learnt it
+        if p.tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN) == TCP_SYN:
+            open_flow(nat, p, &key, guest, now_ns)
+        else:
+            answer_reset(nat, p, guest)
+        return
+    delivery.length = 0
+    events = tcp_segment_arrives(&flow.tcb, &p.tcp, p.payload, p.payload_length, p.ip.tos & 3, now_ns, &delivery)
+    if delivery.length:
+        done = push_up(nat, flow, delivery.data, delivery.length)
+        tcp_take(&flow.tcb, &delivery, done, now_ns)
+    if events:
+        events_of(nat, flow, events, now_ns)
+    else:
+        touch(nat, flow)
+
+
+cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil:
+    cdef int error
+    if flow.dead or flow.polled.fd < 0:
+        return
+    if flow.host == HOST_CONNECTING:
+        if not events & (POLL_WRITE | POLL_ERROR | POLL_HUP):
+            return
+        error = sock_error_of(flow.polled.fd)
+        if error:
+            host_failed(nat, flow, error, now_ns)
+            return
+        if events & POLL_HUP and not events & POLL_WRITE:
+            return
+        host_open(nat, flow, now_ns)
+    if events & POLL_RDHUP or events & POLL_HUP or events & POLL_ERROR:
+        flow.host_rdhup = 1
+    if events & (POLL_READ | POLL_RDHUP | POLL_HUP | POLL_ERROR):
+        flow.host_readable = 1
+    if events & (POLL_WRITE | POLL_HUP | POLL_ERROR):
+        flow.host_writable = 1
+        drain_up(nat, flow, now_ns)
+    touch(nat, flow)
+
+
+cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    cdef uint32_t events
+    if flow.dead:
+        return
+    if flow.host == HOST_CONNECTING and now_ns - flow.opened_ns >= nat.settings.connect_timeout_ns:
+        host_failed(nat, flow, ETIMEDOUT, now_ns)
+        return
+    if tcp_deadline(&flow.tcb) <= now_ns:
+        events = tcp_timeout(&flow.tcb, now_ns)
+        events_of(nat, flow, events, now_ns)
+    touch(nat, flow)
+
+
+cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
+    """RFC 1122 4.2.3.9, RFC 5927: the quoted segment must be one that is outstanding; tcp_icmp_error sees to that."""
+    cdef const uint8_t *quoted = p.payload
+    cdef uint32_t ihl, mtu = 0
+    cdef flow_key key
+    cdef tcp_flow *flow
+    cdef bint hard = False
+    if p.payload_length < 28:
+        return
+    ihl = (quoted[0] & 0xf) * 4
+    if quoted[0] >> 4 != 4 or ihl < 20 or p.payload_length < ihl + 8 or quoted[9] != IPPROTO_TCP4:
+        return
+    if be32(quoted + 16) != p.ip.src:
+        return                          # quotes a packet that went to somebody else
+    key.guest = p.src
+    key.peer = addr_from_v4(be32(quoted + 12))
+    key.guest_port = be16(quoted + ihl + 2)
+    key.peer_port = be16(quoted + ihl)
+    key.protocol = IPPROTO_TCP4
+    flow = <tcp_flow *>table_get(nat.tcp_table, &key)
+    if flow == NULL:
+        return
+    if p.icmp.type == ICMP4_UNREACHABLE:
+        if p.icmp.code == ICMP4_FRAG_NEEDED:
+            mtu = p.icmp.rest & 0xffff
+            if mtu < 68:
+                mtu = 576               # a router that does not say (RFC 1191 section 5): a safe plateau
+        else:
+            hard = p.icmp.code == ICMP4_PROTOCOL_UNREACHABLE or p.icmp.code == ICMP4_PORT_UNREACHABLE
+    events_of(nat, flow, tcp_icmp_error(&flow.tcb, be32(quoted + ihl + 4), hard, mtu, now_ns), now_ns)
+
+
+# --- the end of a round
+
+cdef bint finished(tcp_flow *flow) noexcept nogil:
+    """Both directions have ended, and nothing acknowledged waits for the host."""
+    if flow.tcb.state != TCP_CLOSED:
+        return False
+    return flow.host == HOST_CLOSED or flow.host_reset or tcp_readable(&flow.tcb) == 0
+
+
+cdef void settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    """One touched flow at the end of a round: read, send, set the timer, or end."""
+    cdef uint64_t deadline
+    if flow.host == HOST_OPEN and flow.host_readable and (flow.connected or flow.up_dead):
+        pump_down(nat, flow, now_ns)
+    if flow.up_dead and flow.host_eof and not flow.host_reset and tcp_unacked(&flow.tcb) == 0:
+        # the host has answered the guest's bytes with a reset, behind an end of file that the guest has got
+        flow.host_reset = 1
+        count(nat.counters, TCP_RESET_BY_HOST)
+        close_host(nat, flow, False)
+        tcp_abort(&flow.tcb, now_ns)
+    output(nat, flow, now_ns)
+    if flow.host == HOST_OPEN and flow.host_eof and flow.host_shut:
+        close_host(nat, flow, False)
+    if finished(flow):
+        if not flow.host_reset and flow.guest_fin:
+            count(nat.counters, TCP_CLOSED_NORMALLY)
+        bury(nat, flow)
+        return
+    deadline = tcp_deadline(&flow.tcb)
+    if flow.host == HOST_CONNECTING and flow.opened_ns + nat.settings.connect_timeout_ns < deadline:
+        deadline = flow.opened_ns + nat.settings.connect_timeout_ns
+    # a timer that fires too early looks again; moving it for every acknowledgement would cost more
+    if deadline != <uint64_t>-1 and (not wheel_armed(&flow.timer) or deadline < flow.timer.deadline_ns):
+        wheel_arm(nat.wheel, &flow.timer, deadline)
+
+
+cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    cdef tcp_flow *flow = nat.touched
+    cdef tcp_flow *next_flow
+    cdef tcp_flow *again = NULL
+    nat.touched = NULL
+    while flow != NULL:
+        next_flow = flow.next_touched
+        flow.touched = 0
+        if flow.dead:
+            flow.next_touched = nat.dead_tcp
+            nat.dead_tcp = flow
+        else:
+            settle(nat, flow, now_ns)
+            if not flow.dead and flow.host_readable and flow.host == HOST_OPEN and flow.connected and not flow.host_eof:
+                if tcp_flow_has_room(flow):
+                    flow.touched = 1        # its budget is used up, not its work
+                    flow.next_touched = again
+                    again = flow
+        flow = next_flow
+    while again != NULL:
+        flow = again
+        again = flow.next_touched
+        flow.next_touched = nat.touched
+        nat.touched = flow
+
+
+cdef bint tcp_flow_has_room(tcp_flow *flow) noexcept nogil:
+    cdef ring_span[2] spans
+    return tcp_write_spans(&flow.tcb, 1, spans) > 0
+
+
+cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
+    cdef tcp_flow *flow = nat.dead_tcp
+    cdef tcp_flow *next_flow
+    nat.dead_tcp = NULL
+    while flow != NULL:
+        next_flow = flow.next_touched
+        tcb_free(&flow.tcb)
+        pool_put(nat.tcp_pool, flow)
+        flow = next_flow
+
+
+cdef void tcp_flows_free_all(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    """The end of the engine: guests get a RST, hosts as well."""
+    cdef uint32_t cursor = 0
+    cdef tcp_flow *flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
+    while flow != NULL:
+        if flow.tcb.state != TCP_TIME_WAIT:
+            close_host(nat, flow, True)
+            tcp_abort(&flow.tcb, now_ns)
+            output(nat, flow, now_ns)
+        bury(nat, flow)
+        flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
+    tcp_flows_flush(nat, now_ns)
+    tcp_flows_reap(nat)
