@@ -485,6 +485,14 @@ cdef void flush_ports(engine_t *e) noexcept nogil:
                 close_port(e, port)
 
 
+cdef void flush_ports_last(engine_t *e) noexcept nogil:
+    """The same when nat is gone already."""
+    cdef int i
+    for i in range(1, e.n_ports):
+        if e.ports[i] != NULL and e.ports[i].unflushed and not e.ports[i].closed:
+            e.ports[i].link.flush(e.ports[i].link)
+
+
 cdef void reap_ports(engine_t *e) noexcept nogil:
     cdef int i
     for i in range(1, e.n_ports):
@@ -672,7 +680,8 @@ cdef class Engine:
         self.last_counters = self.counters()
         self.e = NULL
         if e.nat != NULL:
-            nat_free(e.nat, e.now_ns)
+            nat_free(e.nat, e.now_ns)   # resets go out while there are links
+            flush_ports_last(e)
         for i in range(1, MAX_PORTS):
             if e.ports[i] != NULL:
                 e.ports[i].link.close(e.ports[i].link)

@@ -221,8 +221,6 @@ class Gateway:
             thread.join()
         if self._loop is not None:
             self._loop.stop()
-        for port in list(self._ports):
-            self._engine.remove_port(port)
         self._engine.close()
         os.close(self._stop_read)
         os.close(self._stop_write)

@@ -80,7 +80,7 @@ def joined(frames: list[Ether]) -> IP:
         end = max(end, ip.frag * 8 + len(payload))
         assert bool(ip.flags & 1) == (frame is not frames[-1])
     head = frames[0][IP]
-    return IP(bytes(IP(src=head.src, dst=head.dst, proto=head.proto)) + bytes(buffer[:end]))
+    return IP(bytes(IP(src=head.src, dst=head.dst, proto=head.proto, len=20 + end)) + bytes(buffer[:end]))
 
 
 VALID = [

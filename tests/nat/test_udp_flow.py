@@ -66,7 +66,7 @@ def test_large_replies_are_fragmented(stack: Stack, server: socket.socket, size:
     body = b"".join(bytes(f[IP])[20 : f[IP].len] for f in frames)
     assert all(len(f) <= 1514 for f in frames)
     assert body[8:] == data
-    whole = IP(bytes(IP(src=HOST, dst=GUEST, proto=17)) + body)
+    whole = IP(bytes(IP(src=HOST, dst=GUEST, proto=17, len=20 + len(body))) + body)
     check = whole[UDP].chksum
     del whole[UDP].chksum
     assert IP(bytes(whole))[UDP].chksum == check
