@@ -149,10 +149,10 @@ cdef class IPv4Header:
         self.h.frag_offset = frag_offset
         self.h.dont_fragment = dont_fragment
         self.h.more_fragments = more_fragments
-        self.options = options + bytes(-len(options) % 4)
+        self.options = options + bytes(3 - (len(options) + 3) % 4)
         self.h.options = NULL
-        self.h.header_length = <uint8_t>(IPV4_HDR_LEN + len(self.options))
-        self.h.total_length = self.h.header_length
+        self.h.header_length = <uint8_t>(IPV4_HDR_LEN + len(options))  # ipv4_write pads by itself
+        self.h.total_length = self.length()
 
     @staticmethod
     def parse(data, *, bint verify=False):
@@ -187,7 +187,7 @@ cdef class IPv4Header:
         """
         cdef uint8_t out[60]
         cdef ipv4_hdr h = self.h
-        cdef Py_ssize_t total = self.h.header_length + len(payload)
+        cdef Py_ssize_t total = self.length() + len(payload)
         if total > 0xffff:
             raise_wire(WIRE_BAD_LENGTH)
         h.total_length = <uint16_t>total
@@ -241,7 +241,7 @@ cdef class IPv4Header:
 
     @property
     def header_length(self):
-        return self.h.header_length
+        return self.length()
 
     @property
     def frag_offset(self):
@@ -254,6 +254,10 @@ cdef class IPv4Header:
     @property
     def more_fragments(self):
         return self.h.more_fragments != 0
+
+    cdef uint8_t length(self) noexcept:
+        """The header's length in bytes, with padded options."""
+        return <uint8_t>(IPV4_HDR_LEN + len(self.options))
 
     cdef tuple key(self):
         """Everything but the total length, which belongs to a packet and not to a header in hand."""

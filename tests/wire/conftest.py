@@ -1,0 +1,50 @@
+"""Memory that ends where the data ends: a parser that reads one byte too many does not come back."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable, Iterator
+
+import pytest
+
+SIZE = 33 * mmap.PAGESIZE
+END = SIZE - mmap.PAGESIZE
+
+
+@pytest.fixture(scope="session")
+def fence() -> Iterator[memoryview]:
+    """A mapping whose last page is out of bounds for reading and writing, as the bytes in front of that page."""
+    area = mmap.mmap(-1, SIZE)
+    anchor = ctypes.c_char.from_buffer(area)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if libc.mprotect(ctypes.addressof(anchor) + END, mmap.PAGESIZE, 0):
+        pytest.skip(f"mprotect: errno {ctypes.get_errno()}")
+    view = memoryview(area)[:END]
+    yield view
+    view.release()
+    del anchor
+
+
+@pytest.fixture(scope="session")
+def guarded(fence: memoryview) -> Callable[[bytes], memoryview]:
+    """Puts bytes right in front of the fence; each call overwrites what the last one put there."""
+
+    def put(data: bytes) -> memoryview:
+        start = END - len(data)
+        fence[start:] = data
+        return fence[start:].toreadonly()
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def room(fence: memoryview) -> Callable[[int], memoryview]:
+    """A writable buffer of so many bytes, right in front of the fence, filled with 0xaa."""
+
+    def buffer(n: int) -> memoryview:
+        fence[END - n :] = b"\xaa" * n
+        return fence[END - n :]
+
+    return buffer
