@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from netstack.errors import WireError
 from netstack.wire import arp, icmp4, icmp6
 from netstack.wire.arp import ArpPacket
+from netstack.wire.dns import RCODES, TYPE_NAMES, DnsMessage, DnsRecord
 from netstack.wire.ethernet import EthernetHeader
 from netstack.wire.icmp4 import ICMPv4Message
 from netstack.wire.icmp6 import ICMPv6Message, nd_options
@@ -213,7 +214,47 @@ def _udp(src: Address, dst: Address, content: bytes) -> str:
         claimed = int.from_bytes(content[4:6], "big")
         header = UDPHeader.parse(content[:4] + b"\x00\x08" + content[6:8])
         return f"{src}.{header.sport} > {dst}.{header.dport}: UDP, length {claimed - 8}"
-    return f"{src}.{header.sport} > {dst}.{header.dport}: UDP, length {header.length - 8}"
+    ends = f"{src}.{header.sport} > {dst}.{header.dport}"
+    if 53 in (header.sport, header.dport):
+        return f"{ends}: {_dns(content[8 : header.length])}"
+    return f"{ends}: UDP, length {header.length - 8}"
+
+
+def _dns(data: bytes) -> str:
+    """A query as ``7+ A? example.com (29)``, a response with the numbers of its records and the first answers."""
+    try:
+        message = DnsMessage.parse(data)
+    except WireError as error:
+        return f"[DNS: {error}, {len(data)} bytes]"
+    asked = ", ".join(f"{_rr_type(question.type)}? {question.name}" for question in message.questions[:2])
+    if not message.response:
+        text = f"{message.id}{'+' if message.recursion_desired else ''} {asked or 'no question'}"
+    else:
+        state = "" if message.rcode == 0 else f" {RCODES.get(message.rcode, f'rcode {message.rcode}')}"
+        state += " truncated" if message.truncated else ""
+        counts = f"{len(message.answers)}/{len(message.authority)}/{len(message.additional)}"
+        text = f"{message.id}{state} q: {asked or 'no question'} {counts}"
+        if message.answers:
+            text += " " + ", ".join(_answer(record) for record in message.answers[:4])
+    return f"{_printable(text)} ({len(data)})"
+
+
+def _rr_type(number: int) -> str:
+    return TYPE_NAMES.get(number, f"type{number}")
+
+
+def _answer(record: DnsRecord) -> str:
+    kind = _rr_type(record.type)
+    if kind in ("A", "AAAA", "CNAME", "NS", "PTR"):
+        try:
+            return f"{kind} {record.value}"
+        except WireError as error:
+            return f"{kind} [{error}]"
+    return kind
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _quoted(body: bytes) -> str:
