@@ -52,6 +52,7 @@ cdef enum:
     SECTION_LENGTH = 44
     INTERFACE_LENGTH = 32
     ENHANCED_OVERHEAD = 32      # bytes of an enhanced packet block beside the padded frame
+    MAX_PARTS = 8
     MAX_BLOCK = 1 << 24         # a longer pcapng block is not believed
 
 
@@ -257,7 +258,7 @@ cdef int pcap_close(pcap_writer *w) noexcept nogil:
 
 
 cdef class PcapWriter:
-    """Writes frames to a pcapng file.
+    """Writes frames to a pcapng file; for one thread at a time.
 
     Args:
         path: created and truncated; ``-`` is standard output.
@@ -288,25 +289,36 @@ cdef class PcapWriter:
         return self.w
 
     def write(self, uint64_t realtime_ns, frame, total=None):
-        """Appends a frame with its time since 1970 in ns; total is its length on the wire where that is more.
+        """Appends a frame.
+
+        Args:
+            realtime_ns: the time since 1970.
+            frame: bytes-like, or a list or tuple of at most 8 bytes-like parts.
+            total: the frame's length on the wire where that is more than is given.
 
         Returns:
             False where the record was lost, which :attr:`lost` counts: after an I/O error, or because the
             reader of a pipe fell behind.
         """
         cdef pcap_writer *w = self.opened()
-        cdef Py_buffer view
-        cdef pcap_part part
-        cdef size_t length = 0 if total is None else total
-        cdef int written
-        PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
-        part.data = <const uint8_t *>view.buf
-        part.length = <size_t>view.len
-        if length < part.length:
-            length = part.length
-        written = pcap_write(w, realtime_ns, &part, 1, length)
-        PyBuffer_Release(&view)
-        return written != 0
+        cdef Py_buffer views[MAX_PARTS]
+        cdef pcap_part parts[MAX_PARTS]
+        cdef size_t length = 0, claimed = 0 if total is None else total
+        cdef int i, n = 0
+        cdef tuple pieces = tuple(frame) if isinstance(frame, (list, tuple)) else (frame,)
+        if len(pieces) > MAX_PARTS:
+            raise ValueError(f"a frame has at most {MAX_PARTS} parts, not {len(pieces)}")
+        try:
+            for piece in pieces:
+                PyObject_GetBuffer(piece, &views[n], PyBUF_SIMPLE)
+                parts[n].data = <const uint8_t *>views[n].buf
+                parts[n].length = <size_t>views[n].len
+                length += parts[n].length
+                n += 1
+            return pcap_write(w, realtime_ns, parts, n, claimed if claimed > length else length) != 0
+        finally:
+            for i in range(n):
+                PyBuffer_Release(&views[i])
 
     def flush(self):
         """Hands what is buffered to the operating system.
@@ -325,8 +337,10 @@ cdef class PcapWriter:
             OSError: the first failure of the capture.
         """
         cdef pcap_writer *w = self.w
+        cdef int code
         self.w = NULL
-        cdef int code = pcap_close(w)
+        with nogil:     # it may wait for the reader of a pipe, which may be a thread of this process
+            code = pcap_close(w)
         if code < 0:
             raise OSError(-code, os.strerror(-code), self.path)
 
