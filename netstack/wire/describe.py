@@ -221,7 +221,7 @@ def _udp(src: Address, dst: Address, content: bytes) -> str:
 
 
 def _dns(data: bytes) -> str:
-    """A query as ``7+ A? example.com (29)``, a response with the numbers of its records and the first answers."""
+    """A query as ``7+ A? example.com (29)``, a response with its numbers of records and the first answers."""
     try:
         message = DnsMessage.parse(data)
     except WireError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -10,7 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
-from scapy.utils import PcapNgReader, PcapReader, PcapWriter as ScapyWriter
+from scapy.utils import PcapNgReader, PcapReader
+from scapy.utils import PcapWriter as ScapyWriter
 
 from netstack.capture.pcap import PcapWriter, read_pcap
 from netstack.errors import WireError
@@ -42,7 +44,7 @@ def written(tmp_path: Path, records: list[tuple[int, bytes]], **options: Any) ->
     return path.read_bytes()
 
 
-# ---- writing --------------------------------------------------------------------------------------------------
+# ---- writing ----
 
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the file is in the machine's byte order")
@@ -80,7 +82,15 @@ def test_tshark_opens_it(tmp_path: Path) -> None:
             writer.write(NOW + n, frame)
     fields = ["frame.time_epoch", "frame.len", "frame.cap_len", "ip.dst"]
     run = subprocess.run(
-        ["tshark", "-n", "-r", str(path), "-T", "fields", *(word for field in fields for word in ("-e", field))],
+        [
+            "tshark",
+            "-n",
+            "-r",
+            str(path),
+            "-T",
+            "fields",
+            *(word for field in fields for word in ("-e", field)),
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -105,7 +115,9 @@ def test_the_largest_snapshot_length(tmp_path: Path) -> None:
     assert read(data) == [(NOW, frame[:262144])] * 5
 
 
-@given(parts=st.lists(st.binary(max_size=30), max_size=8), snaplen=st.integers(1, 100), extra=st.integers(0, 10))
+@given(
+    parts=st.lists(st.binary(max_size=30), max_size=8), snaplen=st.integers(1, 100), extra=st.integers(0, 10)
+)
 def test_a_frame_in_parts(tmp_path: Path, parts: list[bytes], snaplen: int, extra: int) -> None:
     path = tmp_path / "capture.pcapng"
     frame = b"".join(parts)
@@ -270,7 +282,7 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     del writer
 
 
-# ---- reading --------------------------------------------------------------------------------------------------
+# ---- reading ----
 
 
 def classic(
@@ -431,21 +443,27 @@ def test_packets_in_front_of_a_fault_are_given() -> None:
 )
 def test_every_prefix(data: bytes) -> None:
     ends = 0
+    codes = set()
     for length in range(len(data)):
         found: list[tuple[int, bytes]] = []
         try:
             found.extend(read_pcap(io.BytesIO(data[:length])))
             ends += 1
         except WireError as error:
-            assert error.code == -1
+            codes.add(error.code)
         assert found == read(data)[: len(found)]
+    assert codes == {-1}
     assert ends == (2 if data.startswith(b"\xd4") else 3)  # a file may end between records
 
 
-SAMPLES = st.sampled_from([classic([(1, 2, b"abc"), (3, 4, b"defg")]), START + enhanced(1, b"abc") + enhanced(2, b"defg")])
+SAMPLES = st.sampled_from(
+    [classic([(1, 2, b"abc"), (3, 4, b"defg")]), START + enhanced(1, b"abc") + enhanced(2, b"defg")]
+)
 
 
-@given(SAMPLES, st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6), st.binary(max_size=60))
+@given(
+    SAMPLES, st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6), st.binary(max_size=60)
+)
 def test_damaged_files(data: bytes, changes: list[tuple[int, int]], tail: bytes) -> None:
     damaged = bytearray(data)
     for at, value in changes:
@@ -460,10 +478,8 @@ def test_damaged_files(data: bytes, changes: list[tuple[int, int]], tail: bytes)
 
 @given(st.sampled_from([b"", b"\xd4\xc3\xb2\xa1\x02\x00", START]), st.binary(max_size=200))
 def test_random_files(start: bytes, rest: bytes) -> None:
-    try:
+    with contextlib.suppress(WireError):
         read(start + rest, link_type=None)
-    except WireError:
-        pass
 
 
 def test_missing_files(tmp_path: Path) -> None:
@@ -473,16 +489,18 @@ def test_missing_files(tmp_path: Path) -> None:
 
 def test_standard_input() -> None:
     code = "from netstack.capture.pcap import read_pcap; print(list(read_pcap('-')))"
-    run = subprocess.run([sys.executable, "-c", code], input=classic([(1, 2, b"x")]), capture_output=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], input=classic([(1, 2, b"x")]), capture_output=True, check=True
+    )
     assert eval(run.stdout) == [(1_000_002_000, b"x")]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
 def test_files_are_closed(tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(classic([(1, 2, b"x")] * 3))
-    descriptors: Callable[[], int] = lambda: len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    before = descriptors()
+    before = os.listdir("/proc/self/fd")
     packets = read_pcap(path)
     next(packets)
     packets.close()  # type: ignore[attr-defined]
-    assert descriptors() == before
+    assert os.listdir("/proc/self/fd") == before

@@ -14,7 +14,7 @@ END = SIZE - mmap.PAGESIZE
 
 @pytest.fixture(scope="session")
 def fence() -> Iterator[memoryview]:
-    """A mapping whose last page is out of bounds for reading and writing, as the bytes in front of that page."""
+    """The bytes in front of a page that can be neither read nor written."""
     area = mmap.mmap(-1, SIZE)
     anchor = ctypes.c_char.from_buffer(area)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -54,7 +54,9 @@ def test_ethernet_addresses(mac: bytes) -> None:
     assert parse_mac(mac) == parse_mac(text) == parse_mac(text.upper()) == parse_mac(mac.hex("-")) == text
 
 
-@pytest.mark.parametrize("value", ["", "1:2:3:4:5", "1:2:3:4:5:6:7", "1:2:3:4:5:100", "a:b:c:d:e:g", b"12345"])
+@pytest.mark.parametrize(
+    "value", ["", "1:2:3:4:5", "1:2:3:4:5:6:7", "1:2:3:4:5:100", "a:b:c:d:e:g", b"12345"]
+)
 def test_what_is_no_ethernet_address(value: str | bytes) -> None:
     with pytest.raises(ValueError, match="Ethernet address"):
         parse_mac(value)

@@ -47,9 +47,7 @@ def test_scapy_reads_what_we_build(packet: ArpPacket) -> None:
 
 @given(PACKETS)
 def test_we_read_what_scapy_builds(packet: ArpPacket) -> None:
-    theirs = ARP(
-        op=packet.op, hwsrc=packet.sha, psrc=str(packet.spa), hwdst=packet.tha, pdst=str(packet.tpa)
-    )
+    theirs = ARP(op=packet.op, hwsrc=packet.sha, psrc=str(packet.spa), hwdst=packet.tha, pdst=str(packet.tpa))
     assert ArpPacket.parse(bytes(theirs)) == packet
 
 

@@ -54,9 +54,15 @@ LINES = [
         V4 / TCP(sport=1, dport=2, flags=0xFF, urgptr=3, window=5),
         "IP 10.0.0.1.1 > 10.0.0.2.2: Flags [FSRP.UEW], seq 0, ack 0, win 5, urg 3, length 0",
     ),
-    (V4 / TCP(sport=1, dport=2, flags=0, window=5), "IP 10.0.0.1.1 > 10.0.0.2.2: Flags [none], seq 0, win 5, length 0"),
+    (
+        V4 / TCP(sport=1, dport=2, flags=0, window=5),
+        "IP 10.0.0.1.1 > 10.0.0.2.2: Flags [none], seq 0, win 5, length 0",
+    ),
     (V6 / UDP(sport=1000, dport=2000) / Raw(b"hello"), "IP6 fd00::1.1000 > fd00::2.2000: UDP, length 5"),
-    (V4 / ICMP(type=8, id=1, seq=2) / Raw(bytes(56)), "IP 10.0.0.1 > 10.0.0.2: ICMP echo request, id 1, seq 2, length 64"),
+    (
+        V4 / ICMP(type=8, id=1, seq=2) / Raw(bytes(56)),
+        "IP 10.0.0.1 > 10.0.0.2: ICMP echo request, id 1, seq 2, length 64",
+    ),
     (V4 / ICMP(type=0, id=1, seq=2), "IP 10.0.0.1 > 10.0.0.2: ICMP echo reply, id 1, seq 2, length 8"),
     (
         V4 / ICMP(type=3, code=3) / QUOTE4,
@@ -64,9 +70,13 @@ LINES = [
     ),
     (
         V4 / ICMP(type=3, code=4, nexthopmtu=1400) / QUOTE4,
-        "IP 10.0.0.1 > 10.0.0.2: ICMP 10.0.0.3 UDP port 33434 unreachable (fragmentation needed), mtu 1400, length 36",
+        "IP 10.0.0.1 > 10.0.0.2: ICMP 10.0.0.3 UDP port 33434 unreachable "
+        "(fragmentation needed), mtu 1400, length 36",
     ),
-    (V4 / ICMP(type=3, code=77), "IP 10.0.0.1 > 10.0.0.2: ICMP [no quotation] unreachable (code 77), length 8"),
+    (
+        V4 / ICMP(type=3, code=77),
+        "IP 10.0.0.1 > 10.0.0.2: ICMP [no quotation] unreachable (code 77), length 8",
+    ),
     (
         V4 / ICMP(type=11) / IP(src="1.1.1.1", dst="2.2.2.2", proto=1),
         "IP 10.0.0.1 > 10.0.0.2: ICMP time exceeded in transit for 2.2.2.2 ICMP, length 28",
@@ -80,7 +90,10 @@ LINES = [
         "IP 10.0.0.1 > 10.0.0.2: ICMP parameter problem at byte 20 for 10.0.0.3 UDP port 33434, length 36",
     ),
     (V4 / ICMP(type=42), "IP 10.0.0.1 > 10.0.0.2: ICMP type 42, code 0, length 8"),
-    (V6 / ICMPv6EchoRequest(id=1, seq=2), "IP6 fd00::1 > fd00::2: ICMP6, echo request, id 1, seq 2, length 8"),
+    (
+        V6 / ICMPv6EchoRequest(id=1, seq=2),
+        "IP6 fd00::1 > fd00::2: ICMP6, echo request, id 1, seq 2, length 8",
+    ),
     (
         V6 / ICMPv6DestUnreach(code=4) / QUOTE6,
         "IP6 fd00::1 > fd00::2: ICMP6, fd00::3 UDP port 33434 unreachable (port), length 56",
@@ -118,7 +131,8 @@ LINES = [
         "IP 10.0.0.1 > 10.0.0.2: UDP fragment, id 9, offset 1480, length 20",
     ),
     (
-        IP(src="10.0.0.1", dst="10.0.0.2", id=9, flags="MF", proto=17) / Raw(b"\0\1\0\2\x05\xdc\0\0" + bytes(16)),
+        IP(src="10.0.0.1", dst="10.0.0.2", id=9, flags="MF", proto=17)
+        / Raw(b"\0\1\0\2\x05\xdc\0\0" + bytes(16)),
         "IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 1492 (first fragment, id 9)",
     ),
     (
@@ -139,10 +153,16 @@ LINES = [
         V4 / UDP(sport=53, dport=5000) / DNS(id=7, qr=1, rcode=3, tc=1, qd=[DNSQR(qname="a.example")]),
         "IP 10.0.0.1.53 > 10.0.0.2.5000: 7 NXDOMAIN truncated q: A? a.example 0/0/0 (27)",
     ),
-    (V4 / UDP(sport=53, dport=5000) / Raw(b"abc"), "IP 10.0.0.1.53 > 10.0.0.2.5000: [DNS: truncated, 3 bytes]"),
+    (
+        V4 / UDP(sport=53, dport=5000) / Raw(b"abc"),
+        "IP 10.0.0.1.53 > 10.0.0.2.5000: [DNS: truncated, 3 bytes]",
+    ),
     (IP(src="10.0.0.1", dst="10.0.0.2", proto=132), "IP 10.0.0.1 > 10.0.0.2: SCTP, length 0"),
     (IP(src="10.0.0.1", dst="10.0.0.2", proto=200), "IP 10.0.0.1 > 10.0.0.2: protocol 200, length 0"),
-    (IP(src="10.0.0.1", dst="10.0.0.2", proto=6) / Raw(b"abc"), "IP 10.0.0.1 > 10.0.0.2: [TCP: truncated, 3 bytes]"),
+    (
+        IP(src="10.0.0.1", dst="10.0.0.2", proto=6) / Raw(b"abc"),
+        "IP 10.0.0.1 > 10.0.0.2: [TCP: truncated, 3 bytes]",
+    ),
     (
         ARP(op=1, hwsrc="02:00:00:00:00:01", psrc="10.0.0.1", pdst="10.0.0.2"),
         "ARP, Request who-has 10.0.0.2 tell 10.0.0.1, length 28",
@@ -174,8 +194,14 @@ def test_lines(packet: Packet, line: str) -> None:
         (bytes(12) + b"\x08\x00\x65" + bytes(30), "[IP: bad version, 31 bytes]"),
         (bytes(12) + b"\x86\xdd" + bytes(40), "[IP6: bad version, 40 bytes]"),
         (bytes(12) + b"\x08\x06" + bytes(28), "[ARP: bad version, 28 bytes]"),
-        (bytes(12) + b"\x88\xcc" + bytes(3), "00:00:00:00:00:00 > 00:00:00:00:00:00, ethertype 0x88cc, length 3"),
-        (bytes(12) + b"\x00\x03" + bytes(3), "00:00:00:00:00:00 > 00:00:00:00:00:00, 802.3, length 0x0003, length 3"),
+        (
+            bytes(12) + b"\x88\xcc" + bytes(3),
+            "00:00:00:00:00:00 > 00:00:00:00:00:00, ethertype 0x88cc, length 3",
+        ),
+        (
+            bytes(12) + b"\x00\x03" + bytes(3),
+            "00:00:00:00:00:00 > 00:00:00:00:00:00, 802.3, length 0x0003, length 3",
+        ),
     ],
 )
 def test_malformed_frames(frame: bytes, line: str) -> None:
@@ -211,7 +237,9 @@ def test_every_prefix_of_every_frame() -> None:
 TYPED = st.sampled_from([b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x81\x00\x00\x05\x08\x00"])
 
 
-@given(st.binary(max_size=200) | st.tuples(TYPED, st.binary(max_size=200)).map(lambda t: bytes(12) + t[0] + t[1]))
+@given(
+    st.binary(max_size=200) | st.tuples(TYPED, st.binary(max_size=200)).map(lambda t: bytes(12) + t[0] + t[1])
+)
 def test_random_frames(frame: bytes) -> None:
     one_line(describe(frame))
 
@@ -229,9 +257,9 @@ def test_frames_with_changed_bytes(frame: bytes, changes: list[tuple[int, int]])
 
 @given(st.sampled_from([6, 17, 1, 58]), st.booleans(), st.binary(max_size=120))
 def test_random_upper_layers(protocol: int, sixth: bool, content: bytes) -> None:
-    packet = (IPv6(src="::1", dst="::2", nh=protocol) if sixth else IP(src="1.1.1.1", dst="2.2.2.2", proto=protocol)) / Raw(
-        content
-    )
+    packet = (
+        IPv6(src="::1", dst="::2", nh=protocol) if sixth else IP(src="1.1.1.1", dst="2.2.2.2", proto=protocol)
+    ) / Raw(content)
     one_line(describe_packet(bytes(packet)))
 
 

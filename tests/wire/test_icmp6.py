@@ -48,7 +48,14 @@ def test_golden() -> None:
     assert ICMPv6Message(TOO_BIG, rest=1280).mtu == 1280
 
 
-@given(st.booleans(), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=64), ADDRESSES, ADDRESSES)
+@given(
+    st.booleans(),
+    st.integers(0, 0xFFFF),
+    st.integers(0, 0xFFFF),
+    st.binary(max_size=64),
+    ADDRESSES,
+    ADDRESSES,
+)
 def test_both_ways_with_scapy(
     reply: bool, identifier: int, sequence: int, body: bytes, src: IPv6Address, dst: IPv6Address
 ) -> None:
@@ -75,7 +82,8 @@ def test_neighbor_solicitation_of_scapy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "code"), [(b"\1", -1), (b"\1\0" + bytes(6), -5), (b"\1\2" + bytes(13), -5), (b"\1\1" + bytes(7), -1)]
+    ("data", "code"),
+    [(b"\1", -1), (b"\1\0" + bytes(6), -5), (b"\1\2" + bytes(13), -5), (b"\1\1" + bytes(7), -1)],
 )
 def test_faulty_option_lists(data: bytes, code: int, guarded: Callable[[bytes], memoryview]) -> None:
     with pytest.raises(WireError) as caught:

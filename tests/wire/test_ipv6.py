@@ -32,7 +32,9 @@ HEADERS = st.builds(
     traffic_class=st.integers(0, 255),
     flow_label=st.integers(0, 0xFFFFF),
 )
-GOLDEN = bytes.fromhex("6c512345 0004 11 ff fe800000000000000000000000000001 ff020000000000000000000000000002")
+GOLDEN = bytes.fromhex(
+    "6c512345 0004 11 ff fe800000000000000000000000000001 ff020000000000000000000000000002"
+)
 
 
 def options(next_header: int, words: int = 0, body: bytes = b"") -> bytes:
@@ -177,7 +179,12 @@ def test_bytes_behind_the_payload_are_not_the_payload() -> None:
 
 def test_every_prefix(guarded: Callable[[bytes], memoryview]) -> None:
     data = packet(
-        HOP, options(DESTINATION), options(ROUTING, 2), bytes([FRAGMENT, 2]) + bytes(22), fragment(17, 0, 1), b"x" * 8
+        HOP,
+        options(DESTINATION),
+        options(ROUTING, 2),
+        bytes([FRAGMENT, 2]) + bytes(22),
+        fragment(17, 0, 1),
+        b"x" * 8,
     )
     for length in range(len(data)):
         assert code_of(guarded(data[:length])) == -1

@@ -94,7 +94,9 @@ def test_golden_options(options: dict[str, Any], expected: str) -> None:
 
 
 @given(HEADERS, st.binary(max_size=64), PAIRS)
-def test_scapy_reads_what_we_build(header: TCPHeader, payload: bytes, pair: tuple[IPv4Address, IPv4Address]) -> None:
+def test_scapy_reads_what_we_build(
+    header: TCPHeader, payload: bytes, pair: tuple[IPv4Address, IPv4Address]
+) -> None:
     src, dst = pair
     data = header.build(payload, src=src, dst=dst)
     theirs = TCP(data)
@@ -132,7 +134,10 @@ OPTION = st.one_of(
 
 
 @given(
-    st.lists(OPTION, max_size=5, unique_by=lambda option: option[0]), PAIRS, st.binary(max_size=20), st.integers(0, 255)
+    st.lists(OPTION, max_size=5, unique_by=lambda option: option[0]),
+    PAIRS,
+    st.binary(max_size=20),
+    st.integers(0, 255),
 )
 def test_we_read_what_scapy_builds(
     options: list[tuple[Any, Any]],
@@ -173,7 +178,13 @@ def test_as_many_sack_blocks_as_fit(blocks: int, timestamps: tuple[int, int] | N
 
 def test_everything_at_once_stays_within_60_bytes() -> None:
     header = TCPHeader(
-        1, 2, mss=1, wscale=2, sack_permitted=True, timestamps=(3, 4), sack=[(5, 6), (7, 8), (9, 10), (11, 12)]
+        1,
+        2,
+        mss=1,
+        wscale=2,
+        sack_permitted=True,
+        timestamps=(3, 4),
+        sack=[(5, 6), (7, 8), (9, 10), (11, 12)],
     )
     parsed = TCPHeader.parse(header.build())
     assert parsed.data_offset <= 60
@@ -216,7 +227,16 @@ def test_option_lists(options: str, expected: dict[str, Any], guarded: Callable[
 
 @pytest.mark.parametrize(
     "options",
-    ["02000000", "02010000", "01010102", "0101fd05", "020405b4fdff0000", "05220000", "080a000000000000", "010101fd"],
+    [
+        "02000000",
+        "02010000",
+        "01010102",
+        "0101fd05",
+        "020405b4fdff0000",
+        "05220000",
+        "080a000000000000",
+        "010101fd",
+    ],
 )
 def test_faulty_option_lists(options: str, guarded: Callable[[bytes], memoryview]) -> None:
     with pytest.raises(WireError) as caught:
@@ -226,11 +246,14 @@ def test_faulty_option_lists(options: str, guarded: Callable[[bytes], memoryview
 
 @given(st.binary(max_size=40).map(lambda b: b[: len(b) & ~3]), st.integers(0, 255))
 def test_any_option_bytes(guarded: Callable[[bytes], memoryview], options: bytes, flags: int) -> None:
+    header = None
+    code = 0
     try:
         header = TCPHeader.parse(guarded(segment(options, flags)))
     except WireError as error:
-        assert error.code == -5
-    else:
+        code = error.code
+    assert code in (0, -5)
+    if header is not None:
         assert len(header.sack) <= 4
         assert header.data_offset == 20 + len(options)
 
@@ -244,7 +267,9 @@ def test_a_short_data_offset(words: int) -> None:
     assert caught.value.code == -3
 
 
-@pytest.mark.parametrize("options", ["", "0101080a0000000100000002", "020405b40402080a00000001000000000103030700000000"])
+@pytest.mark.parametrize(
+    "options", ["", "0101080a0000000100000002", "020405b40402080a00000001000000000103030700000000"]
+)
 def test_every_prefix(options: str, guarded: Callable[[bytes], memoryview]) -> None:
     data = segment(bytes.fromhex(options))
     for length in range(len(data)):

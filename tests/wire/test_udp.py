@@ -37,7 +37,10 @@ def test_golden() -> None:
 
 @given(PORTS, PORTS, PAIRS, st.binary(max_size=64))
 def test_both_ways_with_scapy(
-    sport: int, dport: int, pair: tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address], payload: bytes
+    sport: int,
+    dport: int,
+    pair: tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address],
+    payload: bytes,
 ) -> None:
     src, dst = pair
     ip = IP if src.version == 4 else IPv6
