@@ -1,0 +1,23 @@
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from netstack.link.impair import Impairment
+from netstack.link.memory import MemoryLink
+
+class ImpairmentBox:
+    def __init__(
+        self,
+        a: int | MemoryLink,
+        b: int | MemoryLink,
+        up: Impairment | str | dict[str, Any] | None = None,
+        down: Impairment | str | dict[str, Any] | None = None,
+    ) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def stats(self) -> dict[str, dict[str, int]]: ...
