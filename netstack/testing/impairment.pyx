@@ -204,6 +204,7 @@ cdef class ImpairmentBox:
         self.stopping = False
         self.failure = 0
         wake_clear(self.stop_read)
+        poller_rearm(self.poller, self.stop_read, POLL_READ)
         self.thread = threading.Thread(target=self._run, name="impairment", daemon=True)
         self.thread.start()
 
