@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from netstack.host import namespace
 from netstack.testing.lab import Lab
 from netstack.testing.namespace import unavailable
 
@@ -58,3 +62,46 @@ def lab() -> Iterator[Lab]:
         pytest.skip(reason)
     with Lab() as made:
         yield made
+
+
+def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``function`` returns in a child process with user, network and mount namespaces of its own.
+
+    The test is skipped where such namespaces are not to be had; what the function raises fails the test.
+    """
+    read_end, write_end = os.pipe()
+    uid, gid = os.geteuid(), os.getegid()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read_end)
+            try:
+                namespace.unshare(namespace.CLONE_NEWUSER | namespace.CLONE_NEWNET | namespace.CLONE_NEWNS)
+                namespace.map_ids(0, 0, uid, gid)
+                namespace.loopback_up()
+            except OSError as error:
+                answer = ("skip", f"no namespaces here: {error}")
+            else:
+                try:
+                    answer = ("ok", function(*arguments))
+                except BaseException:
+                    answer = ("fail", traceback.format_exc())
+            with os.fdopen(write_end, "wb") as out:
+                pickle.dump(answer, out)
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as answers:
+        data = answers.read()
+    os.waitpid(child, 0)
+    outcome, value = pickle.loads(data) if data else ("fail", "the child process died")
+    if outcome == "skip":
+        pytest.skip(value)
+    assert outcome == "ok", value
+    return value
+
+
+@pytest.fixture
+def isolated() -> Callable[..., Any]:
+    """``isolated(function, *arguments)`` runs a function as root of fresh namespaces and gives its result."""
+    return run_isolated

@@ -1,7 +1,10 @@
 # The C library's socket functions and the differences between systems, declared once. Inline: no module behind this file.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from netstack.host.sockets cimport iovec
+cdef extern from "<sys/uio.h>" nogil:
+    ctypedef struct iovec "struct iovec":
+        void *iov_base
+        size_t iov_len
 
 cdef extern from * nogil:
     """

@@ -2,11 +2,7 @@
 # >= 0, or -errno. Everything is non-blocking and close-on-exec. An IPv4-mapped address makes an AF_INET socket.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport pid_t
-
-cdef extern from "<sys/uio.h>" nogil:
-    ctypedef struct iovec "struct iovec":
-        void *iov_base
-        size_t iov_len
+from netstack.host.posix cimport iovec
 
 ctypedef struct sock_options:       # how outgoing sockets are bound
     int ipv4_ttl                    # 0 = the system's

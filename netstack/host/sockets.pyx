@@ -42,7 +42,6 @@ cdef union control_t:           # room for the control messages of one datagram,
 cdef inline bint is_v4(const uint8_t *addr) noexcept nogil:
     return memcmp(addr, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0
 
-
 cdef inline int family_of(const uint8_t *addr) noexcept nogil:
     return AF_INET if is_v4(addr) else AF_INET6
 
@@ -76,7 +75,6 @@ cdef inline void name_get(const name_t *name, socklen_t length, uint8_t *addr, u
 
 cdef inline int set_int(int fd, int level, int name, int value) noexcept nogil:
     return 0 if setsockopt(fd, level, name, &value, sizeof(int)) == 0 else -errno
-
 
 cdef inline int fail(int fd, int rc) noexcept nogil:
     close(fd)
@@ -578,8 +576,8 @@ cdef int sock_ping_recv(int fd, uint8_t *buf, uint32_t room, uint8_t *addr, uint
     cdef ssize_t n
     cdef int skip, tries = 0
     cdef bint has_header
-    # An IPv4 raw socket (and any IPv4 echo socket of macOS) puts the IP header in front.
     cdef uint8_t local[16]
+    # An IPv4 raw socket (and any IPv4 echo socket of macOS) puts the IP header in front.
     has_header = (sock_ping_is_raw(fd) or HOST_DGRAM_ICMP_HEADER) and sock_local(fd, local, &port) == 0 and is_v4(local)
     memset(&m, 0, sizeof(m))
     memset(&name, 0, sizeof(name))
@@ -653,8 +651,7 @@ cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil:
             return 0
         if errno != EINTR:
             return -errno
-    out.error = 0
-    out.origin = out.type = out.code = 0
+    out.error = out.origin = out.type = out.code = 0
     out.info = 0
     memset(out.offender, 0, 16)
     out.payload_length = <uint32_t>n
