@@ -2,8 +2,10 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
-Address: TypeAlias = str | IPv4Address | IPv6Address
-Data: TypeAlias = Address | tuple[str | int, Any]
+from netstack.wire.dns_data import TYPE_NAMES as TYPE_NAMES
+
+_Address: TypeAlias = str | IPv4Address | IPv6Address
+_Data: TypeAlias = _Address | tuple[str | int, Any]
 
 class DnsTable:
     @property
@@ -12,7 +14,7 @@ class DnsTable:
     def zones(self) -> tuple[str, ...]: ...
     def __init__(
         self,
-        names: Mapping[str, Data | Iterable[Data]] | Iterable[tuple[str, Data | Iterable[Data]]] = (),
+        names: Mapping[str, _Data | Iterable[_Data]] | Iterable[tuple[str, _Data | Iterable[_Data]]] = (),
         *,
         zones: Iterable[str] = (),
         ttl: int = 0,
@@ -20,4 +22,4 @@ class DnsTable:
         reverse: bool = False,
     ) -> None: ...
     def __len__(self) -> int: ...
-    def __contains__(self, name: object) -> bool: ...
+    def __contains__(self, key: object, /) -> bool: ...

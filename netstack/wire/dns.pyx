@@ -242,7 +242,7 @@ cdef class _Writer:
         at = len(self.out)
         self.u16(0)
         front, names, may = NAMES_IN_DATA.get(rr.type, (0, 0, False))
-        if names:
+        if names and rr.rdata:      # without data in the sections of an UPDATE (RFC 2136)
             pos = front
             parts = []
             for _ in range(names):
@@ -649,5 +649,6 @@ cdef DnsRecord _edns_record(DnsEdns edns):
         if not 0 <= code <= 0xffff or len(option) > 0xffff:
             raise_wire(WIRE_BAD_OPTION)
         data.append(code.to_bytes(2, "big") + len(option).to_bytes(2, "big") + option)
-    ttl = edns.ext_rcode << 24 | edns.version << 16 | edns.flags
+    cdef uint32_t ttl = (<uint32_t>edns.ext_rcode << 24) | (<uint32_t>edns.version << 16)
+    ttl |= <uint32_t>edns.flags
     return DnsRecord(".", DNS_TYPE_OPT, b"".join(data), ttl, edns.udp_size)
