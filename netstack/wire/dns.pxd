@@ -84,7 +84,6 @@ ctypedef struct dns_edns:       # RFC 6891 section 6.1.3: the OPT record
 cdef int dns_parse(const uint8_t *data, size_t length, dns_hdr *out) noexcept nogil
 cdef int dns_write(uint8_t *out, size_t room, const dns_hdr *hdr) noexcept nogil
 cdef int dns_question_parse(const uint8_t *data, size_t length, size_t at, dns_question *out) noexcept nogil
-cdef int dns_question_write(uint8_t *out, size_t room, const dns_question *question) noexcept nogil
 cdef int dns_record_parse(const uint8_t *data, size_t length, size_t at, dns_record *out) noexcept nogil
 # name is the owner as on the wire: a whole name or the two bytes of a pointer.
 cdef int dns_record_write(uint8_t *out, size_t room, const uint8_t *name, size_t name_length, uint16_t type,

@@ -76,16 +76,6 @@ cdef int dns_question_parse(const uint8_t *data, size_t length, size_t at, dns_q
     return taken + 4
 
 
-cdef int dns_question_write(uint8_t *out, size_t room, const dns_question *question) noexcept nogil:
-    cdef size_t n = question.name.length
-    if room < n + 4:
-        return WIRE_NO_ROOM
-    memcpy(out, question.name.bytes, n)
-    put_be16(out + n, question.type)
-    put_be16(out + n + 2, question.qclass)
-    return <int>n + 4
-
-
 cdef int dns_record_parse(const uint8_t *data, size_t length, size_t at, dns_record *out) noexcept nogil:
     """Behind the owner name: 0 type, 2 class, 4 ttl, 8 rdlength, 10 the data (RFC 1035 section 4.1.3)."""
     cdef int taken = dns_name_skip(data, length, at)

@@ -83,7 +83,7 @@ cdef int dns_name_skip(const uint8_t *data, size_t length, size_t at) noexcept n
             return WIRE_UNSUPPORTED
 
 
-cdef inline uint8_t lower(uint8_t c) noexcept nogil:
+cdef inline uint8_t folded(uint8_t c) noexcept nogil:
     return c + 32 if 65 <= c <= 90 else c
 
 
@@ -92,7 +92,7 @@ cdef bint dns_name_equal(const dns_name *a, const dns_name *b) noexcept nogil:
     if a.length != b.length:
         return False
     for i in range(a.length):
-        if lower(a.bytes[i]) != lower(b.bytes[i]):
+        if folded(a.bytes[i]) != folded(b.bytes[i]):
             return False
     return True
 
@@ -101,7 +101,7 @@ cdef void dns_name_lower(dns_name *name) noexcept nogil:
     """ASCII letters to lower case; a length byte is below 64 and so never looks like a letter."""
     cdef uint32_t i
     for i in range(name.length):
-        name.bytes[i] = lower(name.bytes[i])
+        name.bytes[i] = folded(name.bytes[i])
 
 
 cpdef bytes name_from_text(str text):
