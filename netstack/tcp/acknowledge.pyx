@@ -147,7 +147,8 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
     if t.snd_wnd == 0:
         t.progress_ns = now_ns          # a shut window is no failure (SHLD-17, MUST-37)
 
-    if info.rtt_ns != UINT64_MAX:
+    # An ACK that covers retransmitted bytes may have waited for them: it times nothing else either (Karn).
+    if info.rtt_ns != UINT64_MAX and not t.delivered_resent:
         rtt_sample(t, info.rtt_ns, info.latest_ns, now_ns)
         hystart_sample(t, info.latest_ns)
         t.backoff = t.full_timeouts = 0

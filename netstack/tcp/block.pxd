@@ -177,6 +177,7 @@ ctypedef struct tcb_t:
     uint8_t frto                    # 0 off, 1 the head went, 2 new data went
     uint16_t peer_mss               # as announced
     uint16_t path_mss               # as ICMP and black-hole probing leave it
+    uint16_t proven_mss             # packets of this payload have been acknowledged since the path was last changed
     uint16_t snd_mss                # payload of one packet: least of the two, less the options of every segment
     uint64_t path_mss_at            # when it was last lowered
     uint8_t backoff                 # consecutive time-outs

@@ -25,7 +25,8 @@ cdef extern from *:
 cdef enum:
     LEAST_MTU4 = 68                 # RFC 1191 section 3
     LEAST_MTU6 = 1280               # RFC 8201 section 4: a smaller one is not believed
-    BLACK_HOLE_TIMEOUTS = 2         # of full-sized segments in succession
+    BLACK_HOLE_TIMEOUTS = 2         # of full-sized segments in succession, where none has come through yet
+    PATH_CHANGE_TIMEOUTS = 6        # the same where some have: it takes more to believe that the path has changed
     BLACK_HOLE_FLOOR4 = 576         # MTU below which no probing goes
     RAISE_AFTER = 600               # s
 
@@ -71,9 +72,10 @@ cdef void suspect_black_hole(tcb_t *t, uint64_t now_ns) noexcept nogil:
     if t.tx.n == 0 or tx_at(&t.tx, 0).mss < t.snd_mss or tx_at(&t.tx, 0).end - tx_at(&t.tx, 0).seq < t.snd_mss:
         return
     t.full_timeouts += 1
-    if t.full_timeouts < BLACK_HOLE_TIMEOUTS:
+    if t.full_timeouts < (PATH_CHANGE_TIMEOUTS if t.proven_mss >= t.snd_mss else BLACK_HOLE_TIMEOUTS):
         return
     t.full_timeouts = 0
+    t.proven_mss = 0
     for i in range(tcp_n_plateaus):
         if tcp_plateaus[i] < mtu and tcp_plateaus[i] >= floor:
             lower_path(t, tcp_plateaus[i], now_ns)

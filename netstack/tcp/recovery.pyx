@@ -39,6 +39,8 @@ cdef void delivered(tcb_t *t, const tcp_hdr *hdr, const tx_record *r, uint32_t e
                     ack_info *info) noexcept nogil:
     """RFC 8985 section 6.2 steps 1 to 3 for bytes of r below end that have just been acknowledged for the first time."""
     cdef uint64_t rtt = now_ns - r.sent_ns
+    if r.mss > t.proven_mss and end - r.seq >= r.mss:
+        t.proven_mss = r.mss
     if r.flags & TX_RETRANSMITTED:
         t.delivered_resent = 1
         # Does the ACK answer the retransmission or what went before it? (Also Karn: no RTT sample from it.)
