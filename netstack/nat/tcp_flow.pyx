@@ -337,8 +337,8 @@ cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
 
 # --- down
 
-cdef void pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
-    """Reads the descriptor straight into the send ring, as far as there is room, and sends."""
+cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    """Reads the descriptor straight into the send ring, as far as there is room, and sends. True when only its turn is over."""
     cdef ring_span[2] spans
     cdef iovec[2] iov
     cdef int k, i
@@ -348,7 +348,7 @@ cdef void pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     while flow.host_readable and not flow.host_eof and rounds > 0:
         k = tcp_write_spans(&flow.tcb, DOWN_BYTES, spans)
         if k == 0:
-            return                          # acknowledgements will touch the flow again
+            return False                    # acknowledgements will touch the flow again
         rounds -= 1
         room = 0
         for i in range(k):
@@ -376,6 +376,7 @@ cdef void pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             count(nat.counters, TCP_RESET_BY_HOST)
             close_host(nat, flow, False)
             tcp_abort(&flow.tcb, now_ns)
+    return flow.host_readable and not flow.host_eof
 
 
 cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil:
@@ -507,11 +508,12 @@ cdef bint finished(tcp_flow *flow) noexcept nogil:
     return flow.host == HOST_CLOSED or flow.host_reset or tcp_readable(&flow.tcb) == 0
 
 
-cdef void settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
-    """One touched flow at the end of a round: read, send, set the timer, or end."""
+cdef bint settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    """One touched flow at the end of a round: read, send, set the timer, or end. True when there is more to read."""
     cdef uint64_t deadline
+    cdef bint more = False
     if flow.host == HOST_OPEN and flow.host_readable and (flow.connected or flow.up_dead):
-        pump_down(nat, flow, now_ns)
+        more = pump_down(nat, flow, now_ns)
     if flow.up_dead and flow.host_eof and not flow.host_reset and tcp_unacked(&flow.tcb) == 0:
         # the host has answered the guest's bytes with a reset, behind an end of file that the guest has got
         flow.host_reset = 1
@@ -525,13 +527,14 @@ cdef void settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
         if not flow.host_reset and flow.guest_fin:
             count(nat.counters, TCP_CLOSED_NORMALLY)
         bury(nat, flow)
-        return
+        return False
     deadline = tcp_deadline(&flow.tcb)
     if flow.host == HOST_CONNECTING and flow.opened_ns + nat.settings.connect_timeout_ns < deadline:
         deadline = flow.opened_ns + nat.settings.connect_timeout_ns
     # a timer that fires too early looks again; moving it for every acknowledgement would cost more
     if deadline != <uint64_t>-1 and (not wheel_armed(&flow.timer) or deadline < flow.timer.deadline_ns):
         wheel_arm(nat.wheel, &flow.timer, deadline)
+    return more
 
 
 cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
@@ -545,24 +548,16 @@ cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
         if flow.dead:
             flow.next_touched = nat.dead_tcp
             nat.dead_tcp = flow
-        else:
-            settle(nat, flow, now_ns)
-            if not flow.dead and flow.host_readable and flow.host == HOST_OPEN and flow.connected and not flow.host_eof:
-                if tcp_flow_has_room(flow):
-                    flow.touched = 1        # its budget is used up, not its work
-                    flow.next_touched = again
-                    again = flow
+        elif settle(nat, flow, now_ns):
+            flow.touched = 1                # its budget is used up, not its work
+            flow.next_touched = again
+            again = flow
         flow = next_flow
     while again != NULL:
         flow = again
         again = flow.next_touched
         flow.next_touched = nat.touched
         nat.touched = flow
-
-
-cdef bint tcp_flow_has_room(tcp_flow *flow) noexcept nogil:
-    cdef ring_span[2] spans
-    return tcp_write_spans(&flow.tcb, 1, spans) > 0
 
 
 cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:

@@ -96,6 +96,8 @@ cdef void update_mss(tcb_t *t) noexcept nogil:
         mss = SYN_MSS_FLOOR
     if t.ts_on:
         mss -= 12
+    if mss > t.config.max_gso:
+        mss = <uint16_t>t.config.max_gso
     t.snd_mss = mss
 
 
