@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "link": {"host", "storage"},
     "link.framing": {"host", "storage", "wire"},
     "nat": BOTTOM | PURE,
-    "engine": BOTTOM | PURE | {"nat", "link", "capture", "config"},
+    "loop": BOTTOM | PURE | {"nat", "link", "capture"},
+    "engine": BOTTOM | PURE | {"nat", "link", "capture", "loop"},
     "sandbox": {"host", "config"},
     "gateway": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "control.loop"},
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it

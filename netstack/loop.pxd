@@ -1,0 +1,113 @@
+# The engine's loop in C: ports, rounds, calls from other threads. netstack.engine wraps it for Python.
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from netstack.capture.pcap cimport pcap_writer
+from netstack.host.poller cimport poller_t
+from netstack.host.sync cimport pthread_cond_t, pthread_mutex_t
+from netstack.iface.interface cimport iface_t
+from netstack.iface.neighbors cimport neighbor
+from netstack.link.link cimport link_t
+from netstack.nat.context cimport nat_t, upstream
+from netstack.nat.flow cimport polled
+from netstack.storage.frame cimport frame_meta
+from netstack.host.sockets cimport iovec
+from netstack.storage.wheel cimport wheel_t, wheel_timer
+from netstack.switch cimport switch_t
+from netstack.wire.addr cimport addr_t
+
+cdef enum:
+    MAX_PORTS = 256             # links; the gateway is port 0
+    TIMER_FRAGMENTS = 64        # kind of the engine's own timer
+
+ctypedef struct port_t:         # a link on the switch
+    polled polled
+    link_t *link
+    int index
+    uint8_t readable            # a read has not come to its end since the last edge
+    uint8_t unflushed
+    uint8_t closed
+
+cdef enum call_kind:
+    CALL_ADD_PORT = 1
+    CALL_REMOVE_PORT = 2
+    CALL_ATTACH = 3
+    CALL_SEND_UDP = 4
+    CALL_NAMES = 5
+    CALL_UPSTREAMS = 6
+    CALL_FLOWS = 7
+    CALL_PCAP = 8
+    CALL_NEIGHBOR = 9
+
+ctypedef struct call_t:
+    call_t *next
+    int kind
+    int done
+    void *arg
+    int64_t number
+    int64_t result
+    pthread_mutex_t lock
+    pthread_cond_t ready
+
+ctypedef struct udp_out:        # CALL_SEND_UDP: a datagram of the gateway's services
+    neighbor to                 # address, MAC and port; need not be in the table
+    uint32_t src, dst
+    uint16_t sport, dport
+    const uint8_t *data
+    uint32_t length
+
+ctypedef struct upstreams_arg:
+    upstream list[8]
+    uint32_t n
+
+ctypedef struct flow_info:
+    uint8_t protocol
+    uint8_t state
+    addr_t guest
+    addr_t peer
+    uint16_t guest_port
+    uint16_t peer_port
+    uint64_t id
+    uint64_t bytes_up, bytes_down
+    uint64_t age_ns
+    uint64_t srtt_ns
+    uint64_t retransmits
+    uint32_t cwnd
+    uint32_t buffered_up, buffered_down
+
+ctypedef struct flows_arg:
+    flow_info *items
+    uint32_t n
+
+ctypedef struct engine_t:
+    nat_t *nat
+    iface_t *iface
+    poller_t *poller
+    wheel_t *wheel
+    switch_t *switch
+    port_t *ports[MAX_PORTS]
+    port_t *dead_ports
+    int n_ports                 # highest port in use + 1
+    int guests                  # links in use
+    int wake_read, wake_write
+    int stop
+    int running
+    uint64_t now_ns
+    wheel_timer fragments_timer
+    pcap_writer *pcap
+    uint8_t pcap_dirty
+    call_t *calls
+    uint64_t counters[256]
+
+
+# Where nat sends frames: context is the engine_t.
+cdef int engine_sink(void *context, int index, const frame_meta *meta, const iovec *iov, int n) noexcept nogil
+# One round. True when work is left that no event will announce. virtual_ns replaces the clock unless it is 0.
+cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) noexcept nogil
+# The loop, until engine_stop.
+cdef void engine_run(engine_t *e) noexcept nogil
+cdef void engine_stop(engine_t *e) noexcept nogil
+# Has the engine do something between two bursts (at once when it does not run) and waits for it. Any thread.
+cdef int64_t engine_call(engine_t *e, int kind, void *arg, int64_t number) noexcept nogil
+# Stepping: links in memory are looked at without an edge.
+cdef void engine_look_at_links(engine_t *e) noexcept nogil
+# The end: what links have batched goes out, and they close.
+cdef void engine_close_links(engine_t *e) noexcept nogil

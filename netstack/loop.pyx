@@ -1,0 +1,513 @@
+"""The engine thread: poll, bursts, timers, calls.
+
+One round reads what the links hold (a burst of frames, then the segments and acknowledgements due for all of them
+together), then serves the host's sockets, then timers, and sleeps when nothing is left. No line of it takes the GIL.
+Other threads ask by calls, which the engine runs between bursts; what the engine has to tell goes to the mailbox.
+"""
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from netstack.capture.pcap cimport pcap_close, pcap_flush, pcap_part, pcap_write, pcap_writer
+from netstack.host.clock cimport clock_now_ns, clock_realtime_ns
+from netstack.host.poller cimport POLL_READ, poller_add, poller_event, poller_rearm, poller_remove, poller_wait
+from netstack.host.sync cimport (
+    flag_load, flag_store, pthread_cond_destroy, pthread_cond_init, pthread_cond_signal, pthread_cond_wait,
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock,
+    thread_setup,
+)
+from netstack.host.sockets cimport iovec, wake_clear, wake_signal
+from netstack.iface.fragments cimport fragments_deadline, fragments_expire
+from netstack.iface.input cimport IFACE_DROPPED, IFACE_HELD, IFACE_REPLY, iface_input
+from netstack.iface.neighbors cimport neighbor, neighbors_find, neighbors_forget_port, neighbors_learn
+from netstack.iface.packet cimport packet
+from netstack.link.framing cimport framing_send
+from netstack.link.link cimport LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
+from netstack.nat.context cimport MAIL_LINK_CLOSED, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
+from netstack.nat.flow cimport POLLED_LINK, POLLED_WAKE, polled, tcp_flow, udp_flow
+from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_reap, nat_timer
+from netstack.nat.tcp_flow cimport tcp_flow_attach
+from netstack.services.dns_table cimport dns_table
+from netstack.storage.counters cimport (
+    DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, LINK_DOWN, LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL,
+    SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count,
+)
+from netstack.storage.frame cimport frame_meta
+from netstack.storage.table cimport table_len, table_next
+from netstack.storage.wheel cimport wheel_arm, wheel_expire, wheel_next, wheel_timer
+from netstack.switch cimport SWITCH_FLOOD, switch_forget_port, switch_learn, switch_lookup
+from netstack.wire.addr cimport addr_from_v4, addr_t
+from netstack.wire.icmp4 cimport ICMP4_TIME_EXCEEDED
+
+cdef extern from *:
+    """
+    /* Guards every engine's list of calls; held for a few instructions only. */
+    static pthread_mutex_t calls_lock = PTHREAD_MUTEX_INITIALIZER;
+    """
+    pthread_mutex_t calls_lock
+
+cdef enum:
+    BURST = 64                  # frames of one link before others have their turn
+    EVENTS = 64
+
+
+# --- towards the links
+
+cdef void record(engine_t *e, const iovec *iov, int n) noexcept nogil:
+    cdef pcap_part[8] parts
+    cdef int i
+    cdef uint32_t length = 0
+    for i in range(n):
+        parts[i].data = <const uint8_t *>iov[i].iov_base
+        parts[i].length = <uint32_t>iov[i].iov_len
+        length += <uint32_t>iov[i].iov_len
+    if not pcap_write(e.pcap, clock_realtime_ns(), parts, n, length):
+        count(e.counters, PCAP_LOST)
+    e.pcap_dirty = 1
+
+
+cdef void close_port(engine_t *e, port_t *port) noexcept nogil:
+    """The link is gone: nothing more is sent there; its memory goes back at the end of the round."""
+    if port.closed:
+        return
+    port.closed = 1
+    port.readable = 0
+    if port.polled.fd >= 0:
+        poller_remove(e.poller, port.polled.fd)
+    neighbors_forget_port(&e.iface.neighbors, port.index)
+    switch_forget_port(e.switch, port.index)
+    e.guests -= 1
+    nat_post(e.nat, MAIL_LINK_CLOSED, &port.index, sizeof(int), NULL, 0)
+
+
+cdef int send_on(engine_t *e, port_t *port, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
+    cdef uint32_t sent = 0
+    cdef int r
+    cdef int i
+    cdef uint64_t length = 0
+    if port == NULL or port.closed:
+        count(e.counters, LINK_DOWN)
+        return LINK_CLOSED
+    r = framing_send(port.link, meta, iov, n, &sent)
+    if r == LINK_OK:
+        for i in range(n):
+            length += iov[i].iov_len
+        e.counters[<int>DOWN_FRAMES] += 1
+        e.counters[<int>DOWN_BYTES] += length
+        if not port.unflushed:
+            port.unflushed = 1
+        return r
+    if r == LINK_AGAIN:
+        count(e.counters, LINK_FULL)
+    elif r == LINK_CLOSED:
+        count(e.counters, LINK_DOWN)
+        close_port(e, port)
+    else:
+        count(e.counters, LINK_REFUSED)
+    return r
+
+
+cdef int engine_sink(void *context, int index, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
+    cdef engine_t *e = <engine_t *>context
+    if index <= 0 or index >= e.n_ports:
+        count(e.counters, LINK_DOWN)
+        return LINK_CLOSED
+    if e.pcap != NULL:
+        record(e, iov, n)
+    return send_on(e, e.ports[index], meta, iov, n)
+
+
+# --- from the links
+
+cdef bint switch_frame(engine_t *e, port_t *port, const link_frame *frame) noexcept nogil:
+    """Passes a frame on to other guests; True when the gateway should see it as well."""
+    cdef iovec iov
+    cdef int where
+    cdef int i
+    if frame.length < 14:
+        return True
+    if switch_learn(e.switch, frame.data + 6, port.index, e.now_ns) < 0:
+        count(e.counters, SWITCH_FULL)
+    if memcmp6(frame.data, e.iface.mac):
+        return True
+    where = switch_lookup(e.switch, frame.data, e.now_ns)
+    iov.iov_base = <void *>frame.data
+    iov.iov_len = frame.length
+    if where == SWITCH_FLOOD:
+        for i in range(1, e.n_ports):
+            if i != port.index and e.ports[i] != NULL:
+                send_on(e, e.ports[i], &frame.meta, &iov, 1)
+                count(e.counters, SWITCHED_FRAMES)
+        return frame.data[0] & 1
+    if where != port.index and where > 0 and where < e.n_ports:
+        send_on(e, e.ports[where], &frame.meta, &iov, 1)
+        count(e.counters, SWITCHED_FRAMES)
+        return False
+    return where == port.index
+
+
+cdef bint memcmp6(const uint8_t *a, const uint8_t *b) noexcept nogil:
+    return (a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[4] == b[4] and a[5] == b[5])
+
+
+cdef void read_port(engine_t *e, port_t *port) noexcept nogil:
+    """One burst."""
+    cdef link_frame frame
+    cdef packet p
+    cdef iovec iov
+    cdef frame_meta plain
+    cdef int budget = BURST
+    cdef int r, verdict
+    while budget > 0 and not port.closed:
+        r = port.link.recv(port.link, &frame)
+        if r == 0:
+            port.readable = 0
+            if port.polled.fd >= 0:
+                poller_rearm(e.poller, port.polled.fd, POLL_READ)
+            break
+        if r < 0:
+            close_port(e, port)
+            break
+        budget -= 1
+        e.counters[<int>UP_FRAMES] += 1
+        e.counters[<int>UP_BYTES] += frame.length
+        if e.pcap != NULL:
+            iov.iov_base = <void *>frame.data
+            iov.iov_len = frame.length
+            record(e, &iov, 1)
+        if e.guests > 1 and not switch_frame(e, port, &frame):
+            continue
+        verdict = iface_input(e.iface, frame.data, frame.length, &frame.meta, port.index, e.now_ns, &p)
+        if verdict == IFACE_REPLY:
+            memset(&plain, 0, sizeof(plain))
+            iov.iov_base = e.iface.reply
+            iov.iov_len = e.iface.reply_length
+            engine_sink(e, port.index, &plain, &iov, 1)
+        elif verdict != IFACE_DROPPED and verdict != IFACE_HELD:
+            nat_packet(e.nat, verdict, &p, e.now_ns)
+
+
+# --- timers
+
+cdef void arm_fragments(engine_t *e) noexcept nogil:
+    cdef uint64_t deadline = fragments_deadline(&e.iface.fragments)
+    if deadline != UINT64_MAX:
+        wheel_arm(e.wheel, &e.fragments_timer, deadline)
+
+
+cdef void expire_fragments(engine_t *e) noexcept nogil:
+    cdef uint8_t[68] quote
+    cdef uint32_t n = 0
+    cdef addr_t src
+    cdef neighbor *to
+    while fragments_expire(&e.iface.fragments, e.now_ns, e.counters, quote, &n) > 0:
+        if n == 0:
+            break
+        src = addr_from_v4((<uint32_t>quote[12] << 24) | (<uint32_t>quote[13] << 16)
+                           | (<uint32_t>quote[14] << 8) | quote[15])
+        to = neighbors_find(&e.iface.neighbors, &src)
+        if to != NULL:
+            nat_send_icmp_error(e.nat, to, 0, ICMP4_TIME_EXCEEDED, 1, 0, quote, n, e.now_ns)
+    arm_fragments(e)
+
+
+cdef void run_timers(engine_t *e) noexcept nogil:
+    cdef wheel_timer *t = wheel_expire(e.wheel, e.now_ns)
+    cdef int budget = 4096
+    while t != NULL:
+        if t.kind == TIMER_FRAGMENTS:
+            expire_fragments(e)
+        else:
+            nat_timer(e.nat, t, e.now_ns)
+        budget -= 1
+        if budget == 0:
+            break
+        t = wheel_expire(e.wheel, e.now_ns)
+
+
+# --- calls
+
+cdef int64_t add_port(engine_t *e, link_t *link) noexcept nogil:
+    cdef port_t *port
+    cdef int i
+    for i in range(1, MAX_PORTS):
+        if e.ports[i] == NULL:
+            break
+    else:
+        return -1
+    port = <port_t *>calloc(1, sizeof(port_t))
+    if port == NULL:
+        return -1
+    port.polled.kind = POLLED_LINK
+    port.polled.fd = link.fd
+    port.link = link
+    port.index = i
+    port.readable = 1
+    if link.fd >= 0 and poller_add(e.poller, link.fd, POLL_READ, &port.polled) < 0:
+        free(port)
+        return -1
+    e.ports[i] = port
+    if i >= e.n_ports:
+        e.n_ports = i + 1
+    e.guests += 1
+    return i
+
+
+cdef int64_t snapshot(engine_t *e, flows_arg *arg) noexcept nogil:
+    """Copies what is known of every flow."""
+    cdef nat_t *nat = e.nat
+    cdef uint32_t total = table_len(nat.tcp_table) + table_len(nat.udp_table) + table_len(nat.ping_table)
+    cdef uint32_t cursor = 0
+    cdef tcp_flow *t
+    cdef flow_info *out
+    arg.n = 0
+    arg.items = <flow_info *>calloc(total + 1, sizeof(flow_info))
+    if arg.items == NULL:
+        return -1
+    t = <tcp_flow *>table_next(nat.tcp_table, &cursor)
+    while t != NULL and arg.n < total:
+        out = &arg.items[arg.n]
+        arg.n += 1
+        out.protocol = 6
+        out.state = t.tcb.state
+        out.guest = t.key.guest
+        out.peer = t.key.peer
+        out.guest_port = t.key.guest_port
+        out.peer_port = t.key.peer_port
+        out.id = t.id
+        out.bytes_up = t.bytes_up
+        out.bytes_down = t.bytes_down
+        out.age_ns = e.now_ns - t.opened_ns
+        out.srtt_ns = t.tcb.srtt_ns
+        out.cwnd = t.tcb.cwnd
+        out.retransmits = t.retransmits
+        out.buffered_up = <uint32_t>(t.tcb.rcv_ring.tail - t.tcb.rcv_ring.head)
+        out.buffered_down = <uint32_t>(t.tcb.snd_ring.tail - t.tcb.snd_ring.head)
+        t = <tcp_flow *>table_next(nat.tcp_table, &cursor)
+    datagram_flows(e, arg, total, False)
+    datagram_flows(e, arg, total, True)
+    return 0
+
+
+cdef void datagram_flows(engine_t *e, flows_arg *arg, uint32_t total, bint ping) noexcept nogil:
+    cdef uint32_t cursor = 0
+    cdef flow_info *out
+    cdef udp_flow *u
+    u = <udp_flow *>table_next(e.nat.ping_table if ping else e.nat.udp_table, &cursor)
+    while u != NULL and arg.n < total:
+        out = &arg.items[arg.n]
+        arg.n += 1
+        out.protocol = 1 if ping else 17
+        out.guest = u.key.guest
+        out.guest_port = u.key.guest_port
+        out.peer = u.last_peer
+        out.peer_port = u.last_peer_port
+        out.bytes_up = u.bytes_up
+        out.bytes_down = u.bytes_down
+        out.age_ns = e.now_ns - u.last_ns
+        u = <udp_flow *>table_next(e.nat.ping_table if ping else e.nat.udp_table, &cursor)
+
+
+cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
+    cdef udp_out *out
+    cdef upstreams_arg *ups
+    cdef neighbor *known
+    if call.kind == CALL_ADD_PORT:
+        return add_port(e, <link_t *>call.arg)
+    if call.kind == CALL_REMOVE_PORT:
+        if call.number <= 0 or call.number >= e.n_ports or e.ports[call.number] == NULL:
+            return -1
+        close_port(e, e.ports[call.number])
+        return 0
+    if call.kind == CALL_ATTACH:
+        return tcp_flow_attach(e.nat, <uint64_t><size_t>call.arg, <int>call.number, e.now_ns)
+    if call.kind == CALL_SEND_UDP:
+        out = <udp_out *>call.arg
+        nat_send_udp(e.nat, &out.to, out.src, out.sport, out.dst, out.dport, out.data, out.length, 0, e.now_ns)
+        return 0
+    if call.kind == CALL_NEIGHBOR:
+        known = <neighbor *>call.arg
+        return 0 if neighbors_learn(&e.iface.neighbors, &known.address, known.mac, known.port, e.now_ns) != NULL else -1
+    if call.kind == CALL_NAMES:
+        e.nat.names = <const dns_table *>call.arg
+        return 0
+    if call.kind == CALL_UPSTREAMS:
+        ups = <upstreams_arg *>call.arg
+        memcpy(e.nat.upstreams, ups.list, sizeof(ups.list))
+        e.nat.n_upstreams = ups.n
+        return 0
+    if call.kind == CALL_FLOWS:
+        return snapshot(e, <flows_arg *>call.arg)
+    if call.kind == CALL_PCAP:
+        if e.pcap != NULL:
+            pcap_close(e.pcap)
+        e.pcap = <pcap_writer *>call.arg
+        return 0
+    return -1
+
+
+cdef void run_calls(engine_t *e) noexcept nogil:
+    cdef call_t *call
+    cdef call_t *first = NULL
+    cdef call_t *next_call
+    pthread_mutex_lock(&calls_lock)
+    call = e.calls
+    e.calls = NULL
+    pthread_mutex_unlock(&calls_lock)
+    while call != NULL:                 # they were pushed in front: oldest first
+        next_call = call.next
+        call.next = first
+        first = call
+        call = next_call
+    while first != NULL:
+        call = first
+        first = call.next
+        call.result = perform(e, call)
+        pthread_mutex_lock(&call.lock)
+        call.done = 1
+        pthread_cond_signal(&call.ready)
+        pthread_mutex_unlock(&call.lock)
+
+
+# --- the loop
+
+cdef bint ports_have_work(engine_t *e) noexcept nogil:
+    cdef int i
+    for i in range(1, e.n_ports):
+        if e.ports[i] != NULL and e.ports[i].readable and not e.ports[i].closed:
+            return True
+    return False
+
+
+cdef void flush_ports(engine_t *e) noexcept nogil:
+    cdef port_t *port
+    cdef int i, r
+    for i in range(1, e.n_ports):
+        port = e.ports[i]
+        if port != NULL and port.unflushed and not port.closed:
+            r = port.link.flush(port.link)
+            if r == LINK_OK:
+                port.unflushed = 0
+            elif r == LINK_CLOSED:
+                close_port(e, port)
+
+
+cdef void reap_ports(engine_t *e) noexcept nogil:
+    cdef int i
+    for i in range(1, e.n_ports):
+        if e.ports[i] != NULL and e.ports[i].closed:
+            e.ports[i].link.close(e.ports[i].link)
+            free(e.ports[i])
+            e.ports[i] = NULL
+
+
+cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) noexcept nogil:
+    cdef poller_event[EVENTS] events
+    cdef polled *what
+    cdef int i
+    cdef bint more
+    cdef int n = poller_wait(e.poller, events, EVENTS, timeout_ns)
+    e.now_ns = virtual_ns if virtual_ns else clock_now_ns()
+    e.counters[<int>ENGINE_WAKEUPS] += 1
+    for i in range(n):
+        what = <polled *>events[i].token
+        if what.kind == POLLED_LINK:
+            (<port_t *>what).readable = 1
+        elif what.kind == POLLED_WAKE:
+            wake_clear(e.wake_read)
+            run_calls(e)
+    for i in range(1, e.n_ports):
+        if e.ports[i] != NULL and e.ports[i].readable:
+            read_port(e, e.ports[i])
+    if e.iface.fragments.used:
+        arm_fragments(e)
+    nat_flush(e.nat, e.now_ns)
+    for i in range(n):
+        what = <polled *>events[i].token
+        if what.kind != POLLED_LINK and what.kind != POLLED_WAKE:
+            nat_host_event(e.nat, what, events[i].events, e.now_ns)
+    run_timers(e)
+    more = nat_flush(e.nat, e.now_ns)
+    flush_ports(e)
+    nat_reap(e.nat)
+    reap_ports(e)
+    return more or ports_have_work(e)
+
+
+cdef void engine_run(engine_t *e) noexcept nogil:
+    cdef uint64_t deadline, timeout
+    cdef bint more = False
+    thread_setup()
+    pthread_mutex_lock(&calls_lock)     # a call may be under way in another thread
+    flag_store(&e.running, 1)
+    pthread_mutex_unlock(&calls_lock)
+    while not flag_load(&e.stop):
+        timeout = 0
+        if not more:
+            deadline = wheel_next(e.wheel)
+            timeout = UINT64_MAX
+            if deadline != UINT64_MAX:
+                e.now_ns = clock_now_ns()
+                timeout = deadline - e.now_ns if deadline > e.now_ns else 0
+            if timeout and e.pcap_dirty:
+                pcap_flush(e.pcap)
+                e.pcap_dirty = 0
+        more = engine_round(e, timeout, 0)
+    pthread_mutex_lock(&calls_lock)
+    flag_store(&e.running, 0)
+    pthread_mutex_unlock(&calls_lock)
+    run_calls(e)
+    if e.pcap != NULL:
+        pcap_flush(e.pcap)
+
+
+cdef void engine_stop(engine_t *e) noexcept nogil:
+    flag_store(&e.stop, 1)
+    wake_signal(e.wake_write)
+
+
+cdef int64_t engine_call(engine_t *e, int kind, void *arg, int64_t number) noexcept nogil:
+    cdef call_t request
+    cdef bint direct
+    memset(&request, 0, sizeof(request))
+    request.kind = kind
+    request.arg = arg
+    request.number = number
+    pthread_mutex_lock(&calls_lock)
+    direct = not flag_load(&e.running)
+    if not direct:
+        pthread_mutex_init(&request.lock, NULL)
+        pthread_cond_init(&request.ready, NULL)
+        request.next = e.calls
+        e.calls = &request
+    else:
+        request.result = perform(e, &request)
+    pthread_mutex_unlock(&calls_lock)
+    if direct:
+        return request.result
+    wake_signal(e.wake_write)
+    pthread_mutex_lock(&request.lock)
+    while not request.done:
+        pthread_cond_wait(&request.ready, &request.lock)
+    pthread_mutex_unlock(&request.lock)
+    pthread_mutex_destroy(&request.lock)
+    pthread_cond_destroy(&request.ready)
+    return request.result
+
+
+cdef void engine_look_at_links(engine_t *e) noexcept nogil:
+    cdef int i
+    for i in range(1, e.n_ports):
+        if e.ports[i] != NULL:
+            e.ports[i].readable = 1
+
+
+cdef void engine_close_links(engine_t *e) noexcept nogil:
+    cdef int i
+    for i in range(1, MAX_PORTS):
+        if e.ports[i] == NULL:
+            continue
+        if e.ports[i].unflushed and not e.ports[i].closed:
+            e.ports[i].link.flush(e.ports[i].link)
+        e.ports[i].link.close(e.ports[i].link)
+        free(e.ports[i])
+        e.ports[i] = NULL
