@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from netstack.errors import WireError
 from netstack.wire import arp, icmp4, icmp6
 from netstack.wire.arp import ArpPacket
+from netstack.wire.dhcp4 import MESSAGE_TYPES, DhcpMessage
 from netstack.wire.dns import RCODES, TYPE_NAMES, DnsMessage, DnsRecord
 from netstack.wire.ethernet import EthernetHeader
 from netstack.wire.icmp4 import ICMPv4Message
@@ -217,6 +218,8 @@ def _udp(src: Address, dst: Address, content: bytes) -> str:
     ends = f"{src}.{header.sport} > {dst}.{header.dport}"
     if 53 in (header.sport, header.dport):
         return f"{ends}: {_dns(content[8 : header.length])}"
+    if {header.sport, header.dport} <= {67, 68}:
+        return f"{ends}: {_dhcp(content[8 : header.length])}"
     return f"{ends}: UDP, length {header.length - 8}"
 
 
@@ -237,6 +240,19 @@ def _dns(data: bytes) -> str:
         if message.answers:
             text += " " + ", ".join(_answer(record) for record in message.answers[:4])
     return f"{_printable(text)} ({len(data)})"
+
+
+def _dhcp(data: bytes) -> str:
+    """The kind of message, the client's Ethernet address, and the address that it is about."""
+    try:
+        message = DhcpMessage.parse(data)
+        kind = MESSAGE_TYPES.get(message.message_type or 0, "without a type")
+        address = message.yiaddr if int(message.yiaddr) else message.requested_address or message.ciaddr
+    except WireError as error:
+        return f"[DHCP: {error}, {len(data)} bytes]"
+    about = f" {address}" if int(address) else ""
+    direction = "from" if message.op == 1 else "to"
+    return f"DHCP {kind}{about} {direction} {message.chaddr.hex(':') or 'no address'}, length {len(data)}"
 
 
 def _rr_type(number: int) -> str:

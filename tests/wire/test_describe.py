@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
@@ -157,6 +158,21 @@ LINES = [
         V4 / UDP(sport=53, dport=5000) / Raw(b"abc"),
         "IP 10.0.0.1.53 > 10.0.0.2.5000: [DNS: truncated, 3 bytes]",
     ),
+    (
+        V4
+        / UDP(sport=68, dport=67)
+        / BOOTP(chaddr=b"\2\0\0\0\0\1")
+        / DHCP(options=[("message-type", "request"), ("requested_addr", "10.0.0.9"), "end"]),
+        "IP 10.0.0.1.68 > 10.0.0.2.67: DHCP REQUEST 10.0.0.9 from 02:00:00:00:00:01, length 250",
+    ),
+    (
+        V4
+        / UDP(sport=67, dport=68)
+        / BOOTP(op=2, chaddr=b"\2\0\0\0\0\1", yiaddr="10.0.0.8")
+        / DHCP(options=[("message-type", "ack"), "end"]),
+        "IP 10.0.0.1.67 > 10.0.0.2.68: DHCP ACK 10.0.0.8 to 02:00:00:00:00:01, length 244",
+    ),
+    (V4 / UDP(sport=68, dport=67) / Raw(b"abc"), "IP 10.0.0.1.68 > 10.0.0.2.67: [DHCP: truncated, 3 bytes]"),
     (IP(src="10.0.0.1", dst="10.0.0.2", proto=132), "IP 10.0.0.1 > 10.0.0.2: SCTP, length 0"),
     (IP(src="10.0.0.1", dst="10.0.0.2", proto=200), "IP 10.0.0.1 > 10.0.0.2: protocol 200, length 0"),
     (
@@ -263,6 +279,6 @@ def test_random_upper_layers(protocol: int, sixth: bool, content: bytes) -> None
     one_line(describe_packet(bytes(packet)))
 
 
-@given(st.binary(max_size=200))
-def test_random_dns(content: bytes) -> None:
-    one_line(describe_packet(bytes(V4 / UDP(sport=53, dport=53) / Raw(content))))
+@given(st.sampled_from([53, 67]), st.binary(max_size=300))
+def test_random_dns_and_dhcp(port: int, content: bytes) -> None:
+    one_line(describe_packet(bytes(V4 / UDP(sport=port, dport=port) / Raw(content))))
