@@ -1,12 +1,13 @@
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, final
 
 _Bytes = bytes | bytearray | memoryview
 
+@final
 class PcapWriter:
-    def __init__(self, path: str | PathLike[str], snaplen: int = 0) -> None: ...
+    def __new__(cls, path: str | PathLike[str], snaplen: int = 0) -> PcapWriter: ...
     @property
     def path(self) -> str | PathLike[str]: ...
     def write(self, realtime_ns: int, frame: _Bytes | Sequence[_Bytes], total: int | None = None) -> bool: ...

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EAGAIN, EINTR, EIO, EPIPE, errno
@@ -226,6 +227,8 @@ cdef int pcap_write(
     p += 28
     for i in range(n_parts):
         n = parts[i].length if parts[i].length < captured else captured
+        if n == 0:
+            continue    # data may be NULL
         memcpy(p, parts[i].data, n)
         p += n
         captured -= n
@@ -257,6 +260,8 @@ cdef int pcap_close(pcap_writer *w) noexcept nogil:
     return -error
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class PcapWriter:
     """Writes frames to a pcapng file; for one thread at a time.
 
@@ -371,7 +376,9 @@ cdef object bad(int code, str what, object offset):
     return WireError(code, f"{what} at byte {offset} of the capture")
 
 
-cdef class Source:
+@cython.final
+@cython.auto_pickle(False)
+cdef class _Source:
     """A binary file that is read forwards only, in one byte order, with the offset for error messages."""
 
     cdef object file
@@ -420,28 +427,28 @@ def read_pcap(path, *, link_type=1):
             Packets before the fault have been yielded.
     """
     if hasattr(path, "read"):
-        yield from read_packets(path, link_type)
+        yield from _read_packets(path, link_type)
     elif path == "-":
-        yield from read_packets(sys.stdin.buffer, link_type)
+        yield from _read_packets(sys.stdin.buffer, link_type)
     else:
         with io.open(path, "rb") as file:
-            yield from read_packets(file, link_type)
+            yield from _read_packets(file, link_type)
 
 
-def read_packets(file, link_type):
-    cdef Source source = Source(file)
+def _read_packets(file, link_type):
+    cdef _Source source = _Source(file)
     cdef bytes magic = source.take(4)
     if magic == b"\x0a\x0d\x0d\x0a":
-        return read_pcapng(source, link_type)
+        return _read_pcapng(source, link_type)
     for order in ("little", "big"):
         for number, unit in ((0xa1b2c3d4, 1000), (0xa1b23c4d, 1)):
             if int.from_bytes(magic, order) == number:
                 source.big = order == "big"
-                return read_classic(source, unit, link_type)
+                return _read_classic(source, unit, link_type)
     raise bad(WIRE_BAD_VERSION, "neither a pcap nor a pcapng file", 0)
 
 
-def read_classic(Source source, uint64_t unit, link_type):
+def _read_classic(_Source source, uint64_t unit, link_type):
     cdef bytes head = source.take(20)
     cdef uint32_t captured
     if source.u16(head, 0) != 2:
@@ -464,7 +471,7 @@ cdef int check_link_type(object found, object wanted, object offset) except -1:
     return 0
 
 
-cdef tuple interface_of(Source source, bytes body):
+cdef tuple interface_of(_Source source, bytes body):
     """(link type, snaplen, ticks per second, offset in ns) of an interface description block."""
     cdef Py_ssize_t at = 8, end = len(body)
     cdef object ticks = 1000000, shift = 0, exponent
@@ -487,7 +494,7 @@ cdef tuple interface_of(Source source, bytes body):
     return source.u16(body, 0), source.u32(body, 4), ticks, shift
 
 
-cdef bytes take_body(Source source, uint32_t length, uint32_t least, uint32_t taken, object start):
+cdef bytes take_body(_Source source, uint32_t length, uint32_t least, uint32_t taken, object start):
     """The rest of a block of which taken bytes have been read, without the trailing length (checked)."""
     cdef bytes rest
     if length < least or length & 3 or length > MAX_BLOCK:
@@ -498,7 +505,7 @@ cdef bytes take_body(Source source, uint32_t length, uint32_t least, uint32_t ta
     return rest[:len(rest) - 4]
 
 
-cdef tuple packet_of(Source source, uint32_t kind, bytes body, list interfaces, link_type, start):
+cdef tuple packet_of(_Source source, uint32_t kind, bytes body, list interfaces, link_type, start):
     """(time in ns, bytes) of a packet block of any of the three kinds."""
     cdef Py_ssize_t at = 4 if kind == BLOCK_SIMPLE else 20
     cdef object index = 0, ticks, captured
@@ -522,7 +529,7 @@ cdef tuple packet_of(Source source, uint32_t kind, bytes body, list interfaces, 
     return ticks * 1000000000 // per_second + shift, body[at:at + captured]
 
 
-def read_pcapng(Source source, link_type):
+def _read_pcapng(_Source source, link_type):
     cdef list interfaces = []
     cdef bytes body, order
     cdef bytes head = b"\x0a\x0d\x0d\x0a" + source.take(4)

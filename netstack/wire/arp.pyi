@@ -1,10 +1,12 @@
 from ipaddress import IPv4Address
+from typing import final
 
 _Bytes = bytes | bytearray | memoryview
 
 REQUEST: int
 REPLY: int
 
+@final
 class ArpPacket:
     def __init__(
         self,
@@ -28,5 +30,5 @@ class ArpPacket:
     def tha(self) -> str: ...
     @property
     def tpa(self) -> IPv4Address: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

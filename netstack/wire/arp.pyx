@@ -3,6 +3,7 @@
 Offsets: hardware type 0, protocol type 2, lengths 4 and 5, operation 6, sender 8 and 14, target 18 and 24.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
@@ -45,6 +46,8 @@ cdef int arp_write(uint8_t *out, size_t room, const arp_hdr *hdr) noexcept nogil
     return ARP_LEN
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class ArpPacket:
     """An ARP packet as a value.
 

@@ -3,6 +3,7 @@
 Offsets: destination 0, source 6, then per tag TPID and TCI (4 bytes), then the EtherType (2 bytes).
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
@@ -43,6 +44,8 @@ cdef int eth_write(uint8_t *out, size_t room, const eth_hdr *hdr) noexcept nogil
     return ETH_HDR_LEN
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class EthernetHeader:
     """An Ethernet header as a value.
 

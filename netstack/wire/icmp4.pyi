@@ -1,3 +1,5 @@
+from typing import final
+
 _Bytes = bytes | bytearray | memoryview
 
 ECHO_REPLY: int
@@ -7,6 +9,7 @@ ECHO: int
 TIME_EXCEEDED: int
 PARAMETER: int
 
+@final
 class ICMPv4Message:
     def __init__(self, type: int, code: int = 0, rest: int = 0, body: bytes = b"") -> None: ...
     @staticmethod
@@ -31,5 +34,5 @@ class ICMPv4Message:
     def mtu(self) -> int: ...
     @property
     def body(self) -> bytes: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

@@ -3,6 +3,7 @@
 Offsets: type 0, code 1, checksum 2, four bytes whose meaning the type decides 4, body 8.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -88,6 +89,8 @@ def nd_options(data):
     return out
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class ICMPv6Message:
     """An ICMPv6 message as a value.
 

@@ -1,7 +1,9 @@
 from ipaddress import IPv4Address
+from typing import final
 
 _Bytes = bytes | bytearray | memoryview
 
+@final
 class IPv4Header:
     def __init__(
         self,
@@ -45,5 +47,5 @@ class IPv4Header:
     def more_fragments(self) -> bool: ...
     @property
     def options(self) -> bytes: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

@@ -4,6 +4,7 @@ Offsets: version and IHL 0, TOS 1, total length 2, identification 4, flags and f
 protocol 9, header checksum 10, source 12, destination 16, options 20.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -106,6 +107,8 @@ cdef int ipv4_write(uint8_t *out, size_t room, const ipv4_hdr *hdr) noexcept nog
     return header_length
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class IPv4Header:
     """An IPv4 header as a value.
 

@@ -1,7 +1,9 @@
 from ipaddress import IPv6Address
+from typing import final
 
 _Bytes = bytes | bytearray | memoryview
 
+@final
 class IPv6Header:
     def __init__(
         self,
@@ -45,5 +47,5 @@ class IPv6Header:
     def frag_offset(self) -> int: ...
     @property
     def frag_ident(self) -> int: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

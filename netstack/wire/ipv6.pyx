@@ -8,6 +8,7 @@ upper layer.
 
 import ipaddress
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
@@ -157,6 +158,8 @@ cdef addr_t v6_from_object(object value) except *:
     return a
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class IPv6Header:
     """An IPv6 header as a value.
 

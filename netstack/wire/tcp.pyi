@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
+from typing import final
 
 _Bytes = bytes | bytearray | memoryview
 _Address = str | IPv4Address | IPv6Address
@@ -13,6 +14,7 @@ URG: int
 ECE: int
 CWR: int
 
+@final
 class TCPHeader:
     def __init__(
         self,
@@ -65,5 +67,5 @@ class TCPHeader:
     def timestamps(self) -> tuple[int, int] | None: ...
     @property
     def sack(self) -> tuple[tuple[int, int], ...]: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

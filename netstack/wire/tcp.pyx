@@ -6,6 +6,7 @@ Offsets: ports 0 and 2, sequence number 4, acknowledgment number 8, data offset 
 checksum 16, urgent pointer 18, options 20.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -205,6 +206,8 @@ cdef int tcp_write(uint8_t *out, size_t room, const tcp_hdr *hdr) noexcept nogil
     return offset
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class TCPHeader:
     """A TCP header with its options as a value.
 

@@ -3,6 +3,7 @@
 Offsets: source port 0, destination port 2, length 4, checksum 6.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -39,6 +40,8 @@ cdef int udp_write(uint8_t *out, size_t room, const udp_hdr *hdr) noexcept nogil
     return UDP_HDR_LEN
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class UDPHeader:
     """A UDP header as a value.
 
