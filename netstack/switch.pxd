@@ -19,8 +19,8 @@ ctypedef struct switch_t:
 
 cdef switch_t *switch_new(uint32_t limit, uint64_t ageing_ns, uint64_t k0, uint64_t k1) noexcept nogil
 cdef void switch_free(switch_t *s) noexcept nogil
-# Learns src on port; 0, or 1 when it has moved from another port, -1 when it is not learnt: the table is full, or src is no
-# station's address (multicast or zero).
+# Learns src on port; 0, or 1 when it has moved from another port, -1 when it is not learnt: the table is
+# full, or src is no station's address (multicast or zero).
 cdef int switch_learn(switch_t *s, const uint8_t *src, int port, uint64_t now_ns) noexcept nogil
 cdef int switch_lookup(switch_t *s, const uint8_t *dst, uint64_t now_ns) noexcept nogil
 cdef void switch_forget_port(switch_t *s, int port) noexcept nogil

@@ -1,7 +1,8 @@
 """Learning L2 switch (IEEE 802.1D section 7.8, without a spanning tree): pure, it moves no frames itself.
 
-A station that has not been heard for the ageing time is forgotten when it is looked up, and when the table is full (at most
-once in an eighth of the ageing time, so that a flood of invented addresses costs no more than one walk now and then).
+A station that has not been heard for the ageing time is forgotten when it is looked up, and when the table is
+full (at most once in an eighth of the ageing time, so that a flood of invented addresses costs no more than
+one walk now and then).
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -138,7 +139,8 @@ cdef class Switch:
 
     FLOOD = SWITCH_FLOOD
 
-    def __cinit__(self, uint32_t limit=1024, uint64_t ageing_ns=300_000_000_000, uint64_t k0=0, uint64_t k1=0):
+    def __cinit__(self, uint32_t limit=1024, uint64_t ageing_ns=300_000_000_000, uint64_t k0=0,
+                  uint64_t k1=0):
         self.switch = switch_new(limit, ageing_ns, k0, k1)
         if self.switch == NULL:
             raise ValueError("limit must be 1..2**30")

@@ -16,7 +16,8 @@ from netstack.host import namespace
 from netstack.testing.lab import Lab
 from netstack.testing.namespace import unavailable
 
-# A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by hand.
+# A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by
+# hand.
 settings.register_profile(
     "netstack",
     deadline=None,
@@ -57,7 +58,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """A laboratory of the test's own: a host and a guest that nothing joins yet. Tests that use it are marked netns."""
+    """A laboratory of the test's own: a host and a guest that nothing joins yet.
+
+    Tests that use it are marked netns.
+    """
     if reason := no_lab():
         pytest.skip(reason)
     with Lab() as made:

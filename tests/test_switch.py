@@ -9,7 +9,10 @@ from netstack.switch import Switch
 SECOND = 10**9
 OPS = st.lists(
     st.tuples(
-        st.sampled_from(["learn", "learn", "look", "forget"]), st.integers(1, 12), st.integers(0, 4), st.integers(0, 200)
+        st.sampled_from(["learn", "learn", "look", "forget"]),
+        st.integers(1, 12),
+        st.integers(0, 4),
+        st.integers(0, 200),
     ),
     max_size=120,
 )

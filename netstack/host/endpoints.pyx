@@ -1,6 +1,8 @@
-"""A Python face of host/sockets: the same calls, on objects that own their descriptor, with addresses as text.
+"""A Python face of host/sockets: the same calls, on objects that own their descriptor, with addresses as
+text.
 
-Everything is non-blocking: BlockingIOError where nothing waits or nothing fits. Errors are OSError with the host's errno.
+Everything is non-blocking: BlockingIOError where nothing waits or nothing fits. Errors are OSError with the
+host's errno.
 """
 import os
 import socket as _socket
@@ -10,10 +12,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 
 from netstack.host.sockets cimport (
-    iovec, sock_accept, sock_close, sock_error, sock_error_of, sock_local, sock_options, sock_pair, sock_ping_is_raw,
-    sock_ping_open, sock_ping_recv, sock_ping_send, sock_recv_error, sock_recvv, sock_send, sock_sendv, sock_set_abort,
-    sock_shutdown_write, sock_tcp_connect, sock_tcp_listen, sock_udp_connect, sock_udp_has_gso, sock_udp_open,
-    sock_udp_recv, sock_udp_send, udp_message, wake_clear, wake_open, wake_signal,
+    iovec, sock_accept, sock_close, sock_error, sock_error_of, sock_local, sock_options, sock_pair,
+    sock_ping_is_raw, sock_ping_open, sock_ping_recv, sock_ping_send, sock_recv_error, sock_recvv,
+    sock_send, sock_sendv, sock_set_abort, sock_shutdown_write, sock_tcp_connect, sock_tcp_listen,
+    sock_udp_connect, sock_udp_has_gso, sock_udp_open, sock_udp_recv, sock_udp_send, udp_message,
+    wake_clear, wake_open, wake_signal,
 )
 
 cdef enum:
@@ -117,8 +120,12 @@ cdef class StreamSocket(Endpoint):
     """A connected stream: from ``connect``, ``accept`` or ``pair``."""
 
     @classmethod
-    def connect(cls, str address, uint16_t port, int ttl=0, uint32_t mark=0, str interface="") -> StreamSocket:
-        """Begin to connect; writable when it is decided, then ``error()`` says how. OSError when it failed at once."""
+    def connect(cls, str address, uint16_t port, int ttl=0, uint32_t mark=0,
+                str interface="") -> StreamSocket:
+        """Begin to connect; writable when it is decided, then ``error()`` says how.
+
+        OSError when it failed at once.
+        """
         cdef StreamSocket out = cls()
         cdef sock_options o
         cdef uint8_t addr[16]
@@ -210,7 +217,9 @@ cdef class UdpSocket(Endpoint):
         checked(sock_udp_connect(self.fileno(), addr, port))
 
     def send(self, messages) -> int:
-        """Send (data, (address, port) or None when connected, gso_size, ttl, tos) tuples in one call; how many were taken."""
+        """Send (data, (address, port) or None when connected, gso_size, ttl, tos) tuples in one call; how
+        many were taken.
+        """
         cdef int n = <int>len(messages)
         cdef udp_message *m = <udp_message *>calloc(n + 1, sizeof(udp_message))
         cdef bytes data
@@ -247,8 +256,11 @@ cdef class UdpSocket(Endpoint):
                 m[i].data = room + <size_t>i * ROOM
                 m[i].length = ROOM
             got = checked(sock_udp_recv(self.fileno(), m, n))
-            return [(<bytes>m[i].data[:m[i].length], (get_address(m[i].addr), m[i].port), m[i].gso_size, m[i].ttl, m[i].tos)
-                    for i in range(got)]
+            return [
+                (<bytes>m[i].data[:m[i].length], (get_address(m[i].addr), m[i].port), m[i].gso_size, m[i].ttl,
+                 m[i].tos)
+                for i in range(got)
+            ]
         finally:
             free(room)
 
@@ -274,7 +286,8 @@ cdef class EchoSocket(Endpoint):
         """Send an echo request, given from its ICMP header on."""
         cdef uint8_t addr[16]
         put_address(addr, address)
-        return checked(sock_ping_send(self.fileno(), addr, <const uint8_t *><const char *>icmp, <uint32_t>len(icmp), ttl))
+        return checked(sock_ping_send(
+            self.fileno(), addr, <const uint8_t *><const char *>icmp, <uint32_t>len(icmp), ttl))
 
     def recv(self, uint32_t room=ROOM) -> tuple:
         """(message from its ICMP header on, address of its sender, TTL)."""

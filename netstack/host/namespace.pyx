@@ -1,7 +1,7 @@
 """Namespaces, mounts and network interfaces, for a sandbox that needs neither root nor external programs.
 
-Interfaces are configured by rtnetlink, in the network namespace of the calling thread. Everything raises OSError with the
-kernel's errno. Linux only: elsewhere every function raises OSError(ENOSYS).
+Interfaces are configured by rtnetlink, in the network namespace of the calling thread. Everything raises
+OSError with the kernel's errno. Linux only: elsewhere every function raises OSError(ENOSYS).
 """
 import errno as _errno
 import ipaddress
@@ -52,7 +52,8 @@ cdef extern from * nogil:
     """
     int host_unshare(int flags)
     int host_setns(int fd, int kind)
-    int host_mount(const char *source, const char *target, const char *kind, unsigned long flags, const char *data)
+    int host_mount(const char *source, const char *target, const char *kind, unsigned long flags,
+                   const char *data)
     int host_umount(const char *target, int flags)
     int host_sethostname(const char *name, size_t length)
     int host_death_signal(int signal)
@@ -100,13 +101,17 @@ cdef object failure(str what, object path=None):
 
 
 def unshare(int flags) -> None:
-    """Move the calling process into new namespaces (CLONE_NEW*); see unshare(2). A new user namespace needs one thread."""
+    """Move the calling process into new namespaces (CLONE_NEW*); see unshare(2).
+
+    A new user namespace needs one thread.
+    """
     if host_unshare(flags) < 0:
         raise failure("unshare")
 
 
 def setns(int fd, int kind=0) -> None:
-    """Move the calling thread into the namespace of fd; kind 0 takes any, CLONE_NEW* insists; see setns(2)."""
+    """Move the calling thread into the namespace of fd; kind 0 takes any, CLONE_NEW* insists; see setns(2).
+    """
     if host_setns(fd, kind) < 0:
         raise failure("setns")
 
@@ -151,8 +156,8 @@ def set_timer_slack(unsigned long ns) -> None:
 def map_ids(int inside_uid=0, int inside_gid=0, outside_uid=None, outside_gid=None, pid="self") -> None:
     """Write the id maps of a fresh user namespace: one user and one group, setgroups denied first.
 
-    ``outside_*`` default to the caller's own ids, which must be taken before unshare when ``pid`` is "self" (afterwards
-    they read as the overflow id). ``pid`` may be another process that has unshared.
+    ``outside_*`` default to the caller's own ids, which must be taken before unshare when ``pid`` is "self"
+    (afterwards they read as the overflow id). ``pid`` may be another process that has unshared.
     """
     if outside_uid is None:
         outside_uid = os.geteuid()
@@ -170,8 +175,9 @@ def map_ids(int inside_uid=0, int inside_gid=0, outside_uid=None, outside_gid=No
 def open_tap(str name="tap%d", unsigned int want=TUN_ALL) -> tuple:
     """Open (creating it where there is none) a TAP device in the caller's network namespace.
 
-    ``want`` is a mask of TUN_*. Gives ``(fd, name, granted)``; the descriptor is non-blocking and close-on-exec. OSError:
-    EPERM without CAP_NET_ADMIN there, ENOENT without /dev/net/tun, EBUSY when somebody has it open.
+    ``want`` is a mask of TUN_*. Gives ``(fd, name, granted)``; the descriptor is non-blocking and
+    close-on-exec. OSError: EPERM without CAP_NET_ADMIN there, ENOENT without /dev/net/tun, EBUSY when
+    somebody has it open.
     """
     cdef char buf[16]
     cdef bytes n = name.encode()
@@ -189,7 +195,10 @@ def open_tap(str name="tap%d", unsigned int want=TUN_ALL) -> tuple:
 
 
 def adopt_tap(int fd, unsigned int want=TUN_ALL) -> int:
-    """Prepare a TAP descriptor that came from elsewhere; the mask of what was granted. OSError when it is not a TAP."""
+    """Prepare a TAP descriptor that came from elsewhere; the mask of what was granted.
+
+    OSError when it is not a TAP.
+    """
     cdef unsigned int granted = 0
     cdef int rc = tun_adopt(fd, want, &granted)
     if rc < 0:
@@ -255,7 +264,10 @@ def interface_is_up(str name) -> bool:
 
 
 def set_interface(str name, mac=None, mtu=None, up=None, txqueuelen=None) -> None:
-    """Change a link: ``mac`` (6 bytes), ``mtu`` (bytes), ``up`` (bool), ``txqueuelen`` (frames); None leaves as it is."""
+    """Change a link: ``mac`` (6 bytes), ``mtu`` (bytes), ``up`` (bool), ``txqueuelen`` (frames).
+
+    None leaves as it is.
+    """
     flags = change = 0
     if up is not None:
         change, flags = _IFF_UP, _IFF_UP if up else 0
@@ -272,14 +284,16 @@ def set_interface(str name, mac=None, mtu=None, up=None, txqueuelen=None) -> Non
 
 
 def add_address(str name, address, prefix=None) -> None:
-    """Give an interface an address: ``address`` may be "a.b.c.d/n" or an address with ``prefix`` (bits) beside it.
+    """Give an interface an address: ``address`` may be "a.b.c.d/n" or an address with ``prefix`` (bits)
+    beside it.
 
     IPv6 addresses are usable at once (no duplicate address detection).
     """
     text = str(address) if prefix is None else f"{address}/{prefix}"
     net = ipaddress.ip_interface(text)
     family = 2 if net.version == 4 else 10
-    body = struct.pack("=BBBBI", family, net.network.prefixlen, 0 if net.version == 4 else 2, 0, interface_index(name))
+    flags = 0 if net.version == 4 else 2        # IFA_F_NODAD
+    body = struct.pack("=BBBBI", family, net.network.prefixlen, flags, 0, interface_index(name))
     body += _attribute(2, net.ip.packed) + _attribute(1, net.ip.packed)
     if net.version == 4 and net.network.prefixlen < 31:
         body += _attribute(4, net.network.broadcast_address.packed)

@@ -36,13 +36,18 @@ ctypedef struct poller_t:
     int *places             # by descriptor: place + 1, 0 = not here
     uint32_t places_room
 
-# The best back-end there is, or the one that the environment variable NETSTACK_POLLER (poll, epoll, kqueue) names.
+# The best back-end there is, or the one that the environment variable NETSTACK_POLLER (poll, epoll, kqueue)
+# names.
 cdef poller_t *poller_new() noexcept nogil                                      # NULL: errno says why
 cdef void poller_free(poller_t *p) noexcept nogil
-cdef int poller_add(poller_t *p, int fd, uint32_t events, void *token) noexcept nogil      # 0 or -errno; edge-triggered
-# To be called when a read (POLL_READ) or write (POLL_WRITE) came to EAGAIN: free on epoll and kqueue, re-arms poll(2).
+# 0 or -errno; edge-triggered
+cdef int poller_add(poller_t *p, int fd, uint32_t events, void *token) noexcept nogil
+# To be called when a read (POLL_READ) or write (POLL_WRITE) came to EAGAIN: free on epoll and kqueue, re-arms
+# poll(2).
 cdef void poller_rearm(poller_t *p, int fd, uint32_t events) noexcept nogil
-# Before close(fd). Events that poller_wait has already given out for fd are not taken back: the token must outlive the batch.
+# Before close(fd). Events that poller_wait has already given out for fd are not taken back: the token must
+# outlive the batch.
 cdef void poller_remove(poller_t *p, int fd) noexcept nogil
-# Waits until an event or the timeout (UINT64_MAX = for ever, 0 = only look); number of events or -errno (EINTR is 0).
+# Waits until an event or the timeout (UINT64_MAX = for ever, 0 = only look); number of events or -errno
+# (EINTR is 0).
 cdef int poller_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout_ns) noexcept nogil

@@ -1,8 +1,9 @@
 """Edge-triggered readiness from epoll, kqueue or poll(2).
 
-epoll and kqueue are edge-triggered by themselves. poll(2) is made so: a direction that was reported is not asked for again
-until poller_rearm, which the user calls when a read or write came to EAGAIN. Errors and hang-ups, which poll(2) reports
-unasked and for ever, silence the descriptor until it is re-armed when nothing else is asked for.
+epoll and kqueue are edge-triggered by themselves. poll(2) is made so: a direction that was reported is not
+asked for again until poller_rearm, which the user calls when a read or write came to EAGAIN. Errors and
+hang-ups, which poll(2) reports unasked and for ever, silence the descriptor until it is re-armed when nothing
+else is asked for.
 """
 from libc.errno cimport EEXIST, EINTR, EINVAL, ENOMEM, errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
@@ -76,13 +77,15 @@ cdef extern from * nogil:
         }
         if (*coarse) {
             uint64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-            n = epoll_wait(ep, evs, limit, timeout_ns == UINT64_MAX ? -1 : ms > 0x7fffffff ? 0x7fffffff : (int)ms);
+            int wait = timeout_ns == UINT64_MAX ? -1 : ms > 0x7fffffff ? 0x7fffffff : (int)ms;
+            n = epoll_wait(ep, evs, limit, wait);
         }
         for (i = 0; i < n; i++) {
             uint32_t e = evs[i].events;
             out[i].token = evs[i].data.ptr;
             out[i].events = (e & EPOLLIN ? HOST_READ : 0) | (e & EPOLLOUT ? HOST_WRITE : 0) |
-                (e & EPOLLERR ? HOST_ERROR : 0) | (e & EPOLLHUP ? HOST_HUP : 0) | (e & EPOLLRDHUP ? HOST_RDHUP : 0);
+                (e & EPOLLERR ? HOST_ERROR : 0) | (e & EPOLLHUP ? HOST_HUP : 0) |
+                (e & EPOLLRDHUP ? HOST_RDHUP : 0);
         }
         return n;
     }
@@ -163,7 +166,10 @@ cdef extern from "<unistd.h>" nogil:
 
 
 cdef poller_t *poller_new() noexcept nogil:
-    """A poller of the best back-end, or of the one named by NETSTACK_POLLER. NULL with errno set (EINVAL: unknown name)."""
+    """A poller of the best back-end, or of the one named by NETSTACK_POLLER.
+
+    NULL with errno set (EINVAL: unknown name).
+    """
     cdef const char *name = getenv("NETSTACK_POLLER")
     cdef uint32_t backend = <uint32_t>HOST_BEST
     cdef poller_t *p
@@ -339,7 +345,8 @@ cdef int poll_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout_n
 
 
 cdef int poller_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout_ns) noexcept nogil:
-    """Number of events (at most limit, and at most 256 a call), 0 after the time-out or a signal, or -errno."""
+    """Number of events (at most limit, and at most 256 a call), 0 after the time-out or a signal, or -errno.
+    """
     cdef int n
     if limit <= 0:
         return -EINVAL
@@ -352,7 +359,10 @@ cdef int poller_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout
 
 
 cdef class Poller:
-    """The poller as a Python object; tokens are integers. Events come as (token, mask of READ, WRITE, ...)."""
+    """The poller as a Python object; tokens are integers.
+
+    Events come as (token, mask of READ, WRITE, ...).
+    """
 
     cdef poller_t *poller
 

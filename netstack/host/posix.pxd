@@ -1,4 +1,5 @@
-# The C library's socket functions and the differences between systems, declared once. Inline: no module behind this file.
+# The C library's socket functions and the differences between systems, declared once. Inline: no module
+# behind this file.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -169,7 +170,7 @@ cdef extern from * nogil:
             BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 15),
             BPF_STMT(BPF_ALU | BPF_LSH | BPF_K, 2),
             BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),
-            BPF_STMT(BPF_MISC | BPF_TAX, 0),                    /* X = both headers; + 8 is the quoted ICMP header */
+            BPF_STMT(BPF_MISC | BPF_TAX, 0),            /* X = both headers; + 8: the quoted ICMP header */
             BPF_STMT(BPF_LD | BPF_B | BPF_IND, 8),
             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 8, 0, 2),       /* a quoted echo request */
             BPF_STMT(BPF_LD | BPF_H | BPF_IND, 8 + 4),
@@ -264,7 +265,8 @@ cdef extern from * nogil:
 cdef extern from "<sys/socket.h>" nogil:
     int AF_INET, AF_INET6
     int SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
-    int SOL_SOCKET, SO_ERROR, SO_LINGER, SO_REUSEADDR, SO_TYPE, SO_MARK, SO_BINDTODEVICE, SO_OOBINLINE, SO_RCVBUF
+    int SOL_SOCKET, SO_ERROR, SO_LINGER, SO_REUSEADDR, SO_TYPE, SO_MARK
+    int SO_BINDTODEVICE, SO_OOBINLINE, SO_RCVBUF
     int MSG_NOSIGNAL, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_TRUNC
     int SHUT_WR
     int bind(int fd, const sockaddr *name, socklen_t length)
@@ -282,7 +284,8 @@ cdef extern from "<netinet/in.h>" nogil:
     int IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6, SOL_UDP
     int TCP_NODELAY, UDP_SEGMENT, UDP_GRO
     int IP_TTL, IP_TOS, IP_RECVTTL, IP_RECVTOS, IP_RECVERR
-    int IPV6_V6ONLY, IPV6_UNICAST_HOPS, IPV6_HOPLIMIT, IPV6_TCLASS, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_RECVERR
+    int IPV6_V6ONLY, IPV6_UNICAST_HOPS, IPV6_HOPLIMIT, IPV6_TCLASS
+    int IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_RECVERR
     uint16_t htons(uint16_t v)
     uint16_t ntohs(uint16_t v)
 

@@ -1,76 +1,36 @@
 """The host's sockets: TCP, UDP in batches, echo, error queues, wake-ups.
 
-Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports are in host byte order. Every function returns >= 0 or -errno, and
-every descriptor it makes is non-blocking and close-on-exec.
+Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports are in host byte order. Every function returns >= 0 or
+-errno, and every descriptor it makes is non-blocking and close-on-exec.
 """
 from libc.errno cimport (
-    EACCES, EAGAIN, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, EIO, EMSGSIZE, ENETUNREACH,
-    ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, EPROTO, EPROTONOSUPPORT, errno,
+    EACCES, EAGAIN, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, EIO, EMSGSIZE,
+    ENETUNREACH, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, EPROTO, EPROTONOSUPPORT, errno,
 )
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memcpy, memmove, memset, strlen
 
 from netstack.host.clock cimport random_fill
+from netstack.host.names cimport (
+    control_t, family_of, is_v4, name_get, name_set, name_t, put_control, ttl_of,
+)
 from netstack.host.posix cimport (
-    AF_INET, AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, HOST_CMSG_TOS,
-    HOST_CMSG_TTL, HOST_DGRAM_ICMP_HEADER, HOST_LINUX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP,
-    IPPROTO_IPV6, IPPROTO_TCP, IPV6_HOPLIMIT, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_TCLASS,
-    IPV6_UNICAST_HOPS, IPV6_V6ONLY, IP_RECVERR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT,
-    MSG_ERRQUEUE, MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP,
-    SO_BINDTODEVICE, SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_MARK, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR,
-    SO_TYPE, TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getsockname, getsockopt,
-    host_accept, host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, host_wake_open,
-    htons, linger_t, listen, mmsghdr, msghdr, ntohs, read, readv, recvmsg, sa_family_t, send, sendmsg,
-    setsockopt, shutdown, sock_extended_err, sockaddr, sockaddr_in, sockaddr_in6, socklen_t, write,
+    AF_INET, AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, HOST_CMSG_TOS, HOST_CMSG_TTL,
+    HOST_DGRAM_ICMP_HEADER, HOST_LINUX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP,
+    IPV6_HOPLIMIT, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_TCLASS, IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY, IP_RECVERR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
+    MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_BINDTODEVICE,
+    SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_MARK, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
+    TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getsockname, getsockopt, host_accept,
+    host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, host_wake_open, linger_t,
+    listen, mmsghdr, msghdr, read, readv, recvmsg, send, sendmsg, setsockopt, shutdown, sock_extended_err,
+    sockaddr_in, socklen_t, write,
 )
 
 cdef enum:
     BATCH = 64                  # messages of one system call
     MAX_SEGMENTS = 64           # of one UDP_SEGMENT send (UDP_MAX_SEGMENTS before Linux 6.9)
     UDP_BUFFER = 1 << 20        # bytes; the system may grant less
-
-cdef union name_t:
-    sockaddr any
-    sockaddr_in v4
-    sockaddr_in6 v6
-
-cdef union control_t:           # room for the control messages of one datagram, aligned for the first header
-    uint64_t align
-    uint8_t bytes[128]
-
-
-cdef inline bint is_v4(const uint8_t *addr) noexcept nogil:
-    return memcmp(addr, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0
-
-cdef inline int family_of(const uint8_t *addr) noexcept nogil:
-    return AF_INET if is_v4(addr) else AF_INET6
-
-
-cdef inline socklen_t name_set(name_t *name, const uint8_t *addr, uint16_t port) noexcept nogil:
-    memset(name, 0, sizeof(name_t))
-    if is_v4(addr):
-        name.v4.sin_family = <sa_family_t>AF_INET
-        name.v4.sin_port = htons(port)
-        memcpy(&name.v4.sin_addr, addr + 12, 4)
-        return sizeof(sockaddr_in)
-    name.v6.sin6_family = <sa_family_t>AF_INET6
-    name.v6.sin6_port = htons(port)
-    memcpy(&name.v6.sin6_addr, addr, 16)
-    return sizeof(sockaddr_in6)
-
-
-cdef inline void name_get(const name_t *name, socklen_t length, uint8_t *addr, uint16_t *port) noexcept nogil:
-    """Zeroes where the name is of another family (a Unix socket's) or missing."""
-    if length >= sizeof(sockaddr_in) and name.any.sa_family == AF_INET:
-        memcpy(addr, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12)
-        memcpy(addr + 12, &name.v4.sin_addr, 4)
-        port[0] = ntohs(name.v4.sin_port)
-    elif length >= sizeof(sockaddr_in6) and name.any.sa_family == AF_INET6:
-        memcpy(addr, &name.v6.sin6_addr, 16)
-        port[0] = ntohs(name.v6.sin6_port)
-    else:
-        memset(addr, 0, 16)
-        port[0] = 0
 
 
 cdef inline int set_int(int fd, int level, int name, int value) noexcept nogil:
@@ -102,7 +62,8 @@ cdef int apply(int fd, int family, const sock_options *opt) noexcept nogil:
     if opt.interface_name[0]:
         if not HOST_LINUX:
             return -ENOSYS
-        if setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, opt.interface_name, <socklen_t>strlen(opt.interface_name)) < 0:
+        if setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, opt.interface_name,
+                      <socklen_t>strlen(opt.interface_name)) < 0:
             return -errno
     return 0
 
@@ -245,7 +206,8 @@ cdef ssize_t sock_recvv(int fd, const iovec *iov, int n) noexcept nogil:
 # Datagrams
 
 cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcept nogil:
-    """A UDP socket bound to any_addr (mostly the wildcard of the family) and a port that the system chooses."""
+    """A UDP socket bound to any_addr (mostly the wildcard of the family) and a port that the system chooses.
+    """
     cdef int family = family_of(any_addr)
     cdef name_t name
     cdef socklen_t length = name_set(&name, any_addr, 0)
@@ -285,7 +247,8 @@ cdef int sock_udp_connect(int fd, const uint8_t *addr, uint16_t port) noexcept n
 cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil:
     """Fills up to n messages (at most 64 a call) whose data and length give the room; their number or -errno.
 
-    A joined message (gso_size > 0) holds datagrams of gso_size bytes each, the last perhaps shorter: give 64 KiB of room.
+    A joined message (gso_size > 0) holds datagrams of gso_size bytes each, the last perhaps shorter: give 64
+    KiB of room.
     """
     cdef mmsghdr m[BATCH]
     cdef iovec iov[BATCH]
@@ -338,26 +301,8 @@ cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil:
     return got
 
 
-cdef inline uint8_t ttl_of(cmsghdr *c) noexcept nogil:
-    cdef int value
-    if c.cmsg_len < CMSG_LEN(sizeof(int)):      # one byte on BSD
-        return CMSG_DATA(c)[0]
-    memcpy(&value, CMSG_DATA(c), sizeof(int))
-    return <uint8_t>value
-
-
-cdef inline size_t put_control(uint8_t *room, size_t at, int level, int kind, const void *value, size_t n) noexcept nogil:
-    """Appends a control message at offset at; the new end."""
-    cdef cmsghdr *c = <cmsghdr *>(room + at)
-    memset(c, 0, CMSG_SPACE(n))
-    c.cmsg_level = level
-    c.cmsg_type = kind
-    c.cmsg_len = CMSG_LEN(n)
-    memcpy(CMSG_DATA(c), value, n)
-    return at + CMSG_SPACE(n)
-
-
-cdef void prepare(mmsghdr *m, iovec *iov, name_t *name, control_t *control, const udp_message *msg, uint8_t *data,
+cdef void prepare(mmsghdr *m, iovec *iov, name_t *name, control_t *control, const udp_message *msg,
+                  uint8_t *data,
                   uint32_t length, uint16_t gso_size) noexcept nogil:
     """One message header for length bytes of msg at data."""
     cdef size_t at = 0
@@ -397,7 +342,9 @@ cdef inline bint stale(int error) noexcept nogil:
 
 
 cdef int send_batch(int fd, mmsghdr *m, int n) noexcept nogil:
-    """sendmmsg; a left-over error is reported once by the kernel instead of sending, so then it is tried again."""
+    """sendmmsg; a left-over error is reported once by the kernel instead of sending, so then it is tried
+    again.
+    """
     cdef int got, tries = 0
     while True:
         got = host_sendmmsg(fd, m, <unsigned int>n)
@@ -441,8 +388,9 @@ cdef int send_joined(int fd, const udp_message *msg) noexcept nogil:
 cdef int sock_udp_send(int fd, const udp_message *msgs, int n) noexcept nogil:
     """Sends up to n messages (at most 64 a call): the number taken, or -errno when the first failed.
 
-    A message with gso_size goes out as datagrams of that size. Where the kernel or the route refuses to do that
-    (no UDP_SEGMENT before Linux 4.18, no checksum offload, segments above the path's MTU) they are sent one by one.
+    A message with gso_size goes out as datagrams of that size. Where the kernel or the route refuses to do
+    that (no UDP_SEGMENT before Linux 4.18, no checksum offload, segments above the path's MTU) they are sent
+    one by one.
     """
     cdef mmsghdr m[BATCH]
     cdef iovec iov[BATCH]
@@ -499,7 +447,9 @@ cdef int sock_local(int fd, uint8_t *addr, uint16_t *port) noexcept nogil:
 # Echo
 
 cdef int sock_ping_open(bint ipv6, const sock_options *opt, uint16_t *ident) noexcept nogil:
-    """An echo socket: unprivileged where net.ipv4.ping_group_range allows it, else raw (CAP_NET_RAW), else -EACCES."""
+    """An echo socket: unprivileged where net.ipv4.ping_group_range allows it, else raw (CAP_NET_RAW), else
+    -EACCES.
+    """
     cdef int family = AF_INET6 if ipv6 else AF_INET
     cdef int protocol = IPPROTO_ICMPV6 if ipv6 else IPPROTO_ICMP
     cdef name_t name
@@ -546,7 +496,8 @@ cdef bint sock_ping_is_raw(int fd) noexcept nogil:
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) == 0 and value == SOCK_RAW
 
 
-cdef int sock_ping_send(int fd, const uint8_t *addr, const uint8_t *icmp, uint32_t length, uint8_t ttl) noexcept nogil:
+cdef int sock_ping_send(int fd, const uint8_t *addr, const uint8_t *icmp, uint32_t length,
+                        uint8_t ttl) noexcept nogil:
     """Sends one echo request; see the contract for who fills in ident and checksum."""
     cdef mmsghdr m
     cdef iovec iov
@@ -565,7 +516,10 @@ cdef int sock_ping_send(int fd, const uint8_t *addr, const uint8_t *icmp, uint32
 
 
 cdef int sock_ping_recv(int fd, uint8_t *buf, uint32_t room, uint8_t *addr, uint8_t *ttl) noexcept nogil:
-    """One ICMP message from its header on; its length (at most room) or -errno. A message that makes no sense is -EAGAIN."""
+    """One ICMP message from its header on; its length (at most room) or -errno.
+
+    A message that makes no sense is -EAGAIN.
+    """
     cdef msghdr m
     cdef iovec iov[2]
     cdef name_t name
@@ -578,7 +532,8 @@ cdef int sock_ping_recv(int fd, uint8_t *buf, uint32_t room, uint8_t *addr, uint
     cdef bint has_header
     cdef uint8_t local[16]
     # An IPv4 raw socket (and any IPv4 echo socket of macOS) puts the IP header in front.
-    has_header = (sock_ping_is_raw(fd) or HOST_DGRAM_ICMP_HEADER) and sock_local(fd, local, &port) == 0 and is_v4(local)
+    has_header = sock_ping_is_raw(fd) or HOST_DGRAM_ICMP_HEADER
+    has_header = has_header and sock_local(fd, local, &port) == 0 and is_v4(local)
     memset(&m, 0, sizeof(m))
     memset(&name, 0, sizeof(name))
     iov[0].iov_base = header
@@ -624,10 +579,12 @@ cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil:
     cdef msghdr m
     cdef iovec iov
     cdef name_t name
-    cdef uint64_t room[64]              # the error, the offender's address and the RECVTTL and RECVTOS messages
+    # the error, the offender's address and the RECVTTL and RECVTOS messages
+    cdef uint64_t room[64]
     cdef cmsghdr *c
     cdef sock_extended_err *e
     cdef name_t *offender
+    cdef socklen_t room_left
     cdef uint16_t port
     cdef ssize_t n
     cdef int found = 0
@@ -667,8 +624,9 @@ cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil:
             out.code = e.ee_code
             out.info = e.ee_info
             offender = <name_t *>SO_EE_OFFENDER(e)
-            if c.cmsg_len >= CMSG_LEN(sizeof(sock_extended_err) + sizeof(sockaddr_in)) and offender.any.sa_family:
-                name_get(offender, <socklen_t>(c.cmsg_len - CMSG_LEN(sizeof(sock_extended_err))), out.offender, &port)
+            room_left = <socklen_t>(c.cmsg_len - CMSG_LEN(sizeof(sock_extended_err)))
+            if room_left >= sizeof(sockaddr_in) and offender.any.sa_family:
+                name_get(offender, room_left, out.offender, &port)
             found = 1
         c = CMSG_NXTHDR(&m, c)
     return 1 if found else -EIO

@@ -1,10 +1,11 @@
 """Linux TAP devices (/dev/net/tun) and what they offload.
 
-A granted offload works both ways: the kernel hands us such frames, and takes them from us. What the kernel does not know is
-given up step by step: first UDP segmentation (Linux 6.2), then ECN, TCP segmentation, checksums.
+A granted offload works both ways: the kernel hands us such frames, and takes them from us. What the kernel
+does not know is given up step by step: first UDP segmentation (Linux 6.2), then ECN, TCP segmentation,
+checksums.
 """
 from libc.errno cimport EINTR, EINVAL, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 cdef extern from * nogil:
@@ -112,7 +113,10 @@ cdef uint32_t settle(int fd, uint32_t want, bint vnet_hdr) noexcept nogil:
 
 
 cdef int tun_open_tap(char *name, uint32_t want, uint32_t *granted) noexcept nogil:
-    """A TAP descriptor (non-blocking, close-on-exec), or -errno: EPERM without CAP_NET_ADMIN, EBUSY when it is in use."""
+    """A TAP descriptor (non-blocking, close-on-exec), or -errno.
+
+    EPERM without CAP_NET_ADMIN, EBUSY when it is in use.
+    """
     cdef ifreq f
     cdef int fd, e
     granted[0] = 0
@@ -142,7 +146,9 @@ cdef int tun_open_tap(char *name, uint32_t want, uint32_t *granted) noexcept nog
 
 
 cdef int tun_adopt(int fd, uint32_t want, uint32_t *granted) noexcept nogil:
-    """Prepares a TAP descriptor that somebody else has attached (its flags decide about the header); fd or -errno."""
+    """Prepares a TAP descriptor that somebody else has attached (its flags decide about the header); fd or
+    -errno.
+    """
     cdef ifreq f
     cdef bint vnet_hdr
     granted[0] = 0

@@ -1,10 +1,10 @@
 """Links: how Ethernet frames reach us and leave us.
 
 Purpose
-    Every kind of attachment gives the same five functions (``link.pxd``): recv, send, room, flush, close. Frames travel
-    with their offload metadata (``storage/frame.pxd``), so that 64 KiB super-frames and partial checksums pass through the
-    program untouched; ``framing`` segments and completes them at the edge of a link that cannot carry them, and nowhere
-    else.
+    Every kind of attachment gives the same five functions (``link.pxd``): recv, send, room, flush, close.
+    Frames travel with their offload metadata (``storage/frame.pxd``), so that 64 KiB super-frames and partial
+    checksums pass through the program untouched; ``framing`` segments and completes them at the edge of a
+    link that cannot carry them, and nowhere else.
 
     * ``tap``: a TAP device, one system call a frame, a virtio header in front.
     * ``memory``: two queues inside the process, on virtual or real time.
@@ -14,7 +14,8 @@ May import
     ``host`` and ``storage``; ``framing`` also ``wire`` (checksums).
 
 Invariants
-    * A frame given by recv stays valid until the next recv on that link. send takes its bytes before it returns.
+    * A frame given by recv stays valid until the next recv on that link. send takes its bytes before it
+      returns.
     * A link refuses (LINK_BAD_FRAME) what it cannot carry; it never cuts, pads or passes it on hoping.
     * Every frame that is not passed on is counted once: rx_bad, tx_full, or in the impairment's counters.
 
@@ -22,6 +23,6 @@ RFCs
     RFC 9293, 768, 791, 8200 (segments), 1071 (checksums), 3168 (CWR), virtio 1.1 section 5.1.6 (metadata).
 
 How it is tested
-    ``tests/link``: segments are rebuilt with scapy, byte for byte and checksum for checksum; the impairment against its own
-    arithmetic on virtual time; TAPs in a namespace of their own, against the kernel's stack.
+    ``tests/link``: segments are rebuilt with scapy, byte for byte and checksum for checksum; the impairment
+    against its own arithmetic on virtual time; TAPs in a namespace of their own, against the kernel's stack.
 """

@@ -1,8 +1,8 @@
 """Segmentation and checksums in software, for links that lack the offload.
 
-Only headers are copied (into one buffer on the stack that is edited from segment to segment); payload is gathered from
-where it lies. RFC 9293 for TCP, RFC 768 for UDP, RFC 791 and RFC 8200 for the lengths; CWR goes with the first segment
-and FIN and PSH with the last, as RFC 3168 and Linux's GSO have it.
+Only headers are copied (into one buffer on the stack that is edited from segment to segment); payload is
+gathered from where it lies. RFC 9293 for TCP, RFC 768 for UDP, RFC 791 and RFC 8200 for the lengths; CWR goes
+with the first segment and FIN and PSH with the last, as RFC 3168 and Linux's GSO have it.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -38,7 +38,9 @@ ctypedef struct super_t:        # a super-frame, taken apart
 
 
 cdef inline uint64_t sum_iov(const iovec *iov, int n, uint64_t total) noexcept nogil:
-    """Adds the pieces to a partial sum, as if they lay in one: behind an odd number of bytes a piece's sum is swapped."""
+    """Adds the pieces to a partial sum, as if they lay in one: behind an odd number of bytes a piece's sum is
+    swapped.
+    """
     cdef bint odd = False
     cdef uint16_t folded
     cdef int i
@@ -65,6 +67,7 @@ cdef int send_completed(link_t *link, const frame_meta *meta, const iovec *iov, 
     cdef frame_meta plain
     cdef uint32_t start = meta.csum_start
     cdef uint32_t end = start + meta.csum_offset + 2
+    cdef uint8_t protocol
     cdef int i, n = 1
     if iov[0].iov_len < end or end > HEADERS or start < ETHERNET:
         return LINK_BAD_FRAME
@@ -80,7 +83,8 @@ cdef int send_completed(link_t *link, const frame_meta *meta, const iovec *iov, 
     for i in range(1, iovcnt):
         parts[n] = iov[i]
         n += 1
-    csum_store(header + end - 2, finished(sum_iov(parts, n, 0), PROTO_UDP if meta.csum_offset == 6 else PROTO_TCP))
+    protocol = PROTO_UDP if meta.csum_offset == 6 else PROTO_TCP
+    csum_store(header + end - 2, finished(sum_iov(parts, n, 0), protocol))
     parts[0].iov_base = header
     parts[0].iov_len = end
     memset(&plain, 0, sizeof(plain))
@@ -89,7 +93,10 @@ cdef int send_completed(link_t *link, const frame_meta *meta, const iovec *iov, 
 
 
 cdef bint dissect(const uint8_t *p, uint32_t have, const frame_meta *meta, super_t *s) noexcept nogil:
-    """Finds the headers of a super-frame in its first have bytes; False when they are not what the metadata says."""
+    """Finds the headers of a super-frame in its first have bytes.
+
+    False when they are not what the metadata says.
+    """
     cdef uint16_t ethertype
     cdef uint8_t gso = meta.gso_type & ~<uint8_t>GSO_ECN
     cdef uint8_t following
@@ -131,7 +138,8 @@ cdef bint dissect(const uint8_t *p, uint32_t have, const frame_meta *meta, super
     return following == s.protocol and s.headers <= have and s.headers <= HEADERS
 
 
-cdef int send_segments(link_t *link, const frame_meta *meta, const iovec *iov, int iovcnt, uint32_t *sent) noexcept nogil:
+cdef int send_segments(link_t *link, const frame_meta *meta, const iovec *iov, int iovcnt,
+                       uint32_t *sent) noexcept nogil:
     """Cuts a super-frame into frames of gso_size bytes of payload and sends them."""
     cdef uint8_t header[HEADERS]
     cdef iovec parts[MAX_IOV]
@@ -220,7 +228,8 @@ cdef int send_segments(link_t *link, const frame_meta *meta, const iovec *iov, i
             return LINK_OK
 
 
-cdef int framing_send(link_t *link, const frame_meta *meta, const iovec *iov, int iovcnt, uint32_t *sent) noexcept nogil:
+cdef int framing_send(link_t *link, const frame_meta *meta, const iovec *iov, int iovcnt,
+                      uint32_t *sent) noexcept nogil:
     """Sends a frame or super-frame over any link; see the contract in framing.pxd.
 
     When link.send fails in the middle of a super-frame, *sent says how many frames had gone out before.
@@ -284,10 +293,12 @@ cdef int keeper_send(link_t *link, const frame_meta *meta, const iovec *iov, int
 
 
 def segment(pieces, meta, uint32_t features=0, uint32_t limit=1 << 16) -> tuple:
-    """What framing makes of a frame for a link with ``features`` (LINK_* bits) that takes at most ``limit`` frames.
+    """What framing makes of a frame for a link with ``features`` (LINK_* bits) that takes at most ``limit``
+    frames.
 
-    ``pieces`` is a list of 1..8 bytes objects, the first with all headers; ``meta`` six numbers as in frame_meta. Gives
-    ``(result, sent, [(frame, meta), ...])`` with the result as LINK_OK 0, LINK_AGAIN -1, LINK_BAD_FRAME -3.
+    ``pieces`` is a list of 1..8 bytes objects, the first with all headers; ``meta`` six numbers as in
+    frame_meta. Gives ``(result, sent, [(frame, meta), ...])`` with the result as LINK_OK 0, LINK_AGAIN -1,
+    LINK_BAD_FRAME -3.
     """
     cdef keeper_t keeper
     cdef frame_meta m
@@ -313,7 +324,8 @@ def segment(pieces, meta, uint32_t features=0, uint32_t limit=1 << 16) -> tuple:
     while keeper.first != NULL:
         f = keeper.first
         out.append((<bytes>f.data[:f.length], (
-            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start, f.meta.csum_offset)))
+            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start,
+            f.meta.csum_offset)))
         keeper.first = f.next
         free(f)
     return rc, sent, out

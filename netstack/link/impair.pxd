@@ -1,5 +1,6 @@
-# A bad path, as a pure queue model: frames go in with a time and come out with a later one, or not at all. No clock, no
-# threads, no file descriptors: the same model serves virtual time, the link in memory and the box between two TAPs.
+# A bad path, as a pure queue model: frames go in with a time and come out with a later one, or not at all. No
+# clock, no threads, no file descriptors: the same model serves virtual time, the link in memory and the box
+# between two TAPs.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from netstack.host.sockets cimport iovec
 from netstack.storage.frame cimport frame_meta
@@ -17,7 +18,8 @@ ctypedef struct impair_config:
     double corrupt
     uint64_t delay_ns           # one way
     uint64_t jitter_ns          # the delay varies evenly by as much up and down
-    uint64_t rate               # bits per second, 0 = unlimited; 24 bytes of preamble, FCS and gap count with each frame
+    # bits per second, 0 = unlimited; 24 bytes of preamble, FCS and gap count with each frame
+    uint64_t rate
     uint32_t queue              # frames of 1514 bytes that may wait for the rate
     uint8_t ordered             # jitter does not reorder
     uint64_t seed
@@ -44,14 +46,18 @@ ctypedef struct impair_t:
 cdef enum:
     IMPAIR_LIMIT = 65536        # frames held at most
 
-cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil      # NULL: no memory
+# NULL: no memory
+cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil
 cdef void stored_free(stored_frame *f) noexcept nogil
 cdef impair_t *impair_new(const impair_config *config) noexcept nogil       # NULL: no memory
 cdef void impair_free(impair_t *m) noexcept nogil                           # and every frame it holds
-# Takes over f (NULL, for want of memory, counts as full). 1 = it will come out, 0 = it was lost, dropped or full.
+# Takes over f (NULL, for want of memory, counts as full). 1 = it will come out, 0 = it was lost, dropped or
+# full.
 cdef int impair_push(impair_t *m, stored_frame *f, uint64_t now_ns) noexcept nogil
-cdef stored_frame *impair_pop(impair_t *m, uint64_t now_ns) noexcept nogil  # the next frame due; NULL: none. The caller's then.
-cdef uint64_t impair_next(const impair_t *m) noexcept nogil                 # when the next one is due, UINT64_MAX: none
+# the next frame due; NULL: none. The caller's then.
+cdef stored_frame *impair_pop(impair_t *m, uint64_t now_ns) noexcept nogil
+# when the next one is due, UINT64_MAX: none
+cdef uint64_t impair_next(const impair_t *m) noexcept nogil
 
 cdef dict stats_dict(const impair_stats *s)
 

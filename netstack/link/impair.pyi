@@ -1,5 +1,7 @@
 from typing_extensions import Buffer, Self
 
+WORDS: tuple[str, ...]
+
 class Impairment:
     def __init__(
         self,

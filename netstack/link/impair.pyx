@@ -1,7 +1,7 @@
 """A bad path as a pure queue model: loss, rate, delay, jitter, reordering, duplication and corruption.
 
-A frame first meets loss, then a queue in front of a link of the given rate, then a delay. All chance comes from one seeded
-generator, so the same frames at the same times with the same seed meet the same fate.
+A frame first meets loss, then a queue in front of a link of the given rate, then a delay. All chance comes
+from one seeded generator, so the same frames at the same times with the same seed meet the same fate.
 """
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -14,6 +14,9 @@ cdef enum:
     OVERHEAD = 24               # bytes on the wire beside the frame: preamble, FCS, gap
     FULL_FRAME = 1514
     HELD_BACK = 1000000         # ns by which a reordered frame falls behind on a path without delay
+
+
+WORDS = ("loss", "delay", "jitter", "reorder", "duplicate", "corrupt", "rate", "queue", "ordered", "seed")
 
 
 cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil:
@@ -150,7 +153,8 @@ cdef int impair_push(impair_t *m, stored_frame *f, uint64_t now_ns) noexcept nog
     if c.corrupt > 0 and chance(m) < c.corrupt and f.length > 14:
         m.stats.corrupted += 1
         if f.meta.csum == CSUM_PARTIAL:
-            stored_free(f)          # its checksum would be made from the wrong bytes; the receiver of a real link drops it
+            # its checksum would be made from the wrong bytes; the receiver of a real link drops it
+            stored_free(f)
             return 0
         bit = draw(m) % ((<uint64_t>f.length - 14) * 8)
         f.data[14 + (bit >> 3)] ^= <uint8_t>(1 << (bit & 7))
@@ -212,16 +216,18 @@ cdef uint64_t impair_next(const impair_t *m) noexcept nogil:
 cdef class Impairment:
     """The settings of one direction of a bad path.
 
-    ``loss``, ``reorder``, ``duplicate``, ``corrupt`` in percent of frames; ``delay`` (one way) and ``jitter`` in
-    milliseconds; ``rate`` in Mbit/s (0: unlimited) with a ``queue`` of that many full frames in front of it; ``ordered``: jitter
-    keeps the order; ``seed``: the same one gives the same fate. A reordered frame takes a fifth of the delay and so
-    overtakes others (without delay it is held back by 1 ms). A corrupted frame has one bit flipped behind its Ethernet
-    header; one with a partial checksum is dropped instead. ValueError for a value out of range.
+    ``loss``, ``reorder``, ``duplicate``, ``corrupt`` in percent of frames; ``delay`` (one way) and ``jitter``
+    in milliseconds; ``rate`` in Mbit/s (0: unlimited) with a ``queue`` of that many full frames in front of
+    it; ``ordered``: jitter keeps the order; ``seed``: the same one gives the same fate. A reordered frame
+    takes a fifth of the delay and so overtakes others (without delay it is held back by 1 ms). A corrupted
+    frame has one bit flipped behind its Ethernet header; one with a partial checksum is dropped instead.
+    ValueError for a value out of range.
     """
 
     def __init__(self, double loss=0, double delay=0, double jitter=0, double reorder=0, double duplicate=0,
                  double corrupt=0, double rate=0, uint32_t queue=1000, bint ordered=False, uint64_t seed=1):
-        for name, percent in (("loss", loss), ("reorder", reorder), ("duplicate", duplicate), ("corrupt", corrupt)):
+        chances = {"loss": loss, "reorder": reorder, "duplicate": duplicate, "corrupt": corrupt}
+        for name, percent in chances.items():
             if not 0 <= percent <= 100:
                 raise ValueError(f"{name} must be 0 to 100 percent, not {percent}")
         for name, value in (("delay", delay), ("jitter", jitter)):
@@ -248,8 +254,7 @@ cdef class Impairment:
         values = {}
         for word in text.split():
             name, equals, value = word.partition("=")
-            if not equals or name not in ("loss", "delay", "jitter", "reorder", "duplicate", "corrupt", "rate", "queue",
-                                          "ordered", "seed"):
+            if not equals or name not in WORDS:
                 raise ValueError(f"not an impairment: {word!r}")
             try:
                 values[name] = int(value) if name in ("queue", "seed", "ordered") else float(value)
@@ -259,9 +264,11 @@ cdef class Impairment:
 
     def __repr__(self):
         c = self.config
-        return (f"Impairment(loss={c.loss * 100:g}, delay={c.delay_ns / 1e6:g}, jitter={c.jitter_ns / 1e6:g}, "
-                f"reorder={c.reorder * 100:g}, duplicate={c.duplicate * 100:g}, corrupt={c.corrupt * 100:g}, "
-                f"rate={c.rate / 1e6:g}, queue={c.queue}, ordered={bool(c.ordered)}, seed={c.seed})")
+        return (
+            f"Impairment(loss={c.loss * 100:g}, delay={c.delay_ns / 1e6:g}, jitter={c.jitter_ns / 1e6:g}, "
+            f"reorder={c.reorder * 100:g}, duplicate={c.duplicate * 100:g}, corrupt={c.corrupt * 100:g}, "
+            f"rate={c.rate / 1e6:g}, queue={c.queue}, ordered={bool(c.ordered)}, seed={c.seed})"
+        )
 
 
 cdef dict stats_dict(const impair_stats *s):
@@ -270,7 +277,8 @@ cdef dict stats_dict(const impair_stats *s):
 
 
 cdef class ImpairedQueue:
-    """The model alone: ``push(frame, now_ns)`` and ``pop(now_ns)``, for tests and for paths joined by hand."""
+    """The model alone: ``push(frame, now_ns)`` and ``pop(now_ns)``, for tests and for paths joined by hand.
+    """
 
     cdef impair_t *model
 

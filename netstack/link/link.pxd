@@ -14,7 +14,8 @@ cdef enum:
     LINK_OK = 0
     LINK_AGAIN = -1         # full now: nothing was taken
     LINK_CLOSED = -2        # the other side is gone, or the descriptor failed
-    LINK_BAD_FRAME = -3     # refused: longer than the link can carry, or metadata it cannot carry; nothing was sent
+    # refused: longer than the link can carry, or metadata it cannot carry; nothing was sent
+    LINK_BAD_FRAME = -3
 
 ctypedef struct link_frame:
     const uint8_t *data     # the Ethernet frame; valid until the next call of recv on this link
@@ -29,9 +30,9 @@ ctypedef struct link_t:
     void *impl
     # 1 = a frame is in out; 0 = none waits; LINK_CLOSED
     int (*recv)(link_t *self, link_frame *out) noexcept nogil
-    # Sends one frame gathered from iov (at most 8 entries; iov[0] begins with the Ethernet header and holds all headers).
-    # LINK_OK, LINK_AGAIN, LINK_CLOSED or LINK_BAD_FRAME. A link without an offload gets only frames that need none:
-    # segmentation is link/framing's work before send.
+    # Sends one frame gathered from iov (at most 8 entries; iov[0] begins with the Ethernet header and holds
+    # all headers). LINK_OK, LINK_AGAIN, LINK_CLOSED or LINK_BAD_FRAME. A link without an offload gets only
+    # frames that need none: segmentation is link/framing's work before send.
     int (*send)(link_t *self, const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil
     # Frames that may be sent now without LINK_AGAIN (an estimate; large for a TAP).
     int (*room)(link_t *self) noexcept nogil
@@ -58,7 +59,9 @@ cdef inline uint32_t link_needs(const frame_meta *meta) noexcept nogil:
 
 
 cdef inline bint link_carries(const link_t *link, const frame_meta *meta, uint32_t length) noexcept nogil:
-    """True when the link has the offloads and the MTU for a frame of length bytes (Ethernet header included, no tag)."""
+    """True when the link has the offloads and the MTU for a frame of length bytes (Ethernet header included,
+    no tag).
+    """
     cdef uint32_t need = link_needs(meta)
     if length < 14 or need & ~link.features:
         return False

@@ -28,10 +28,11 @@ ctypedef struct memory_t:
     stored_frame *current       # what recv gave last
 
 cdef class MemoryLink:
-    # Python face: MemoryLink(mtu=1500, features=(), queue=1024, impair=None).inject(frame: bytes, meta=None, now=None) puts
-    # a frame in as if the guest had sent it; .drain() -> list[(frame, meta)] takes what the stack sent to the guest;
-    # .wake_fd is readable when frames wait for the engine, .out_fd when frames wait for the other side. Thread-safe by a mutex
-    # that is never held while waiting for the GIL. link.close only marks the link closed: the memory is this object's.
+    # Python face: MemoryLink(mtu=1500, features=(), queue=1024, impair=None).inject(frame: bytes, meta=None,
+    # now=None) puts a frame in as if the guest had sent it; .drain() -> list[(frame, meta)] takes what the
+    # stack sent to the guest; .wake_fd is readable when frames wait for the engine, .out_fd when frames wait
+    # for the other side. Thread-safe by a mutex that is never held while waiting for the GIL. link.close only
+    # marks the link closed: the memory is this object's.
     cdef link_t *link           # the engine's end, owned by this object
     cdef memory_t *memory
     cdef readonly int wake_fd   # for the engine's poller; recv clears it when no frame is left

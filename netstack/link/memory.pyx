@@ -1,7 +1,8 @@
 """A link inside the process: two bounded frame queues, perhaps with a bad path in front of each.
 
-Time is virtual (whoever steps the link says what time it is) or real (the link reads the clock itself). With an impairment
-a frame waits in its model until ``step`` finds it due; without one it goes straight into the queue.
+Time is virtual (whoever steps the link says what time it is) or real (the link reads the clock itself). With
+an impairment a frame waits in its model until ``step`` finds it due; without one it goes straight into the
+queue.
 """
 from collections import namedtuple
 
@@ -12,12 +13,12 @@ from libc.string cimport memset
 from netstack.host.clock cimport clock_now_ns
 from netstack.host.sockets cimport iovec, sock_close, wake_clear, wake_open, wake_signal
 from netstack.link.impair cimport (
-    Impairment, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stats_dict, stored_frame,
-    stored_free, stored_new,
+    Impairment, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stats_dict,
+    stored_frame, stored_free, stored_new,
 )
 from netstack.link.link cimport (
-    LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO, link_carries,
-    link_frame, link_t,
+    LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO,
+    link_carries, link_frame, link_t,
 )
 from netstack.storage.frame cimport frame_meta
 
@@ -30,7 +31,7 @@ cdef extern from "<pthread.h>" nogil:
 FEATURES = {"csum": LINK_CSUM, "tso4": LINK_TSO4, "tso6": LINK_TSO6, "ecn": LINK_ECN, "uso": LINK_USO}
 
 FrameMeta = namedtuple(
-    "FrameMeta", "csum gso_type gso_size hdr_len csum_start csum_offset", defaults=(0, 0, 0, 0, 0, 0), module=__name__
+    "FrameMeta", "csum gso_type gso_size hdr_len csum_start csum_offset", defaults=(0,) * 6, module=__name__
 )
 FrameMeta.__doc__ = "The offload metadata of a frame, in the terms of storage/frame.pxd."
 
@@ -168,12 +169,14 @@ cdef void memory_close(link_t *link) noexcept nogil:
 cdef class MemoryLink:
     """A link inside the process; the engine has one end, this object is the other.
 
-    ``mtu`` in IP bytes; ``features`` names of offloads ("csum", "tso4", "tso6", "ecn", "uso") that the engine may use
-    towards this end; ``queue`` frames each way; ``impair`` an Impairment for both directions or a pair (up, down) with None for
-    a good path; ``real_time``: the link reads the clock, else it goes by what inject and step are told.
+    ``mtu`` in IP bytes; ``features`` names of offloads ("csum", "tso4", "tso6", "ecn", "uso") that the engine
+    may use towards this end; ``queue`` frames each way; ``impair`` an Impairment for both directions or a
+    pair (up, down) with None for a good path; ``real_time``: the link reads the clock, else it goes by what
+    inject and step are told.
     """
 
-    def __cinit__(self, uint32_t mtu=1500, features=(), uint32_t queue=1024, impair=None, bint real_time=False):
+    def __cinit__(self, uint32_t mtu=1500, features=(), uint32_t queue=1024, impair=None,
+                  bint real_time=False):
         cdef Impairment up = None
         cdef Impairment down = None
         cdef memory_t *m
@@ -241,10 +244,11 @@ cdef class MemoryLink:
         free(m)
 
     def inject(self, const uint8_t[::1] frame not None, meta=None, now=None) -> bool:
-        """Put a frame in as if the guest had sent it at ``now`` (ns; None: the time last stepped to, or the clock).
+        """Put a frame in as if the guest had sent it at ``now`` (ns; None: the time last stepped to, or the
+        clock).
 
-        ``meta`` is a FrameMeta (None: a plain frame). False when the queue is full, the frame is lost on the path, or the link
-        is closed.
+        ``meta`` is a FrameMeta (None: a plain frame). False when the queue is full, the frame is lost on the
+        path, or the link is closed.
         """
         cdef memory_t *m = self.memory
         cdef frame_meta c
@@ -282,7 +286,8 @@ cdef class MemoryLink:
         return taken
 
     def drain(self, uint32_t limit=0) -> list:
-        """What the engine sent to the guest, as (frame, FrameMeta); at most limit of them when that is not 0."""
+        """What the engine sent to the guest, as (frame, FrameMeta); at most limit of them when that is not 0.
+        """
         cdef memory_t *m = self.memory
         cdef stored_frame *first = NULL
         cdef stored_frame *last = NULL
@@ -376,7 +381,10 @@ cdef class MemoryLink:
     # The engine's end, for tests and for programs that play the engine themselves.
 
     def engine_recv(self):
-        """What the engine would receive: (frame, FrameMeta), None when nothing waits; ConnectionError when closed."""
+        """What the engine would receive.
+
+        (frame, FrameMeta), None when nothing waits; ConnectionError when closed.
+        """
         cdef link_frame f
         cdef int rc
         with nogil:
@@ -386,7 +394,8 @@ cdef class MemoryLink:
         if rc < 0:
             raise ConnectionError("the link is closed")
         return <bytes>f.data[:f.length], FrameMeta(
-            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start, f.meta.csum_offset)
+            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start,
+            f.meta.csum_offset)
 
     def engine_send(self, const uint8_t[::1] frame not None, meta=None) -> int:
         """Send as the engine would: LINK_OK 0, LINK_AGAIN -1, LINK_CLOSED -2, LINK_BAD_FRAME -3."""

@@ -1,14 +1,16 @@
-"""Frames from and to a TAP device: one system call each, offload metadata in the 12-byte virtio header in front."""
+"""Frames from and to a TAP device: one system call each, offload metadata in the 12-byte virtio header in
+front.
+"""
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from netstack.host.sockets cimport iovec
 from netstack.host.tun cimport TUN_CSUM, TUN_ECN, TUN_TSO4, TUN_TSO6, TUN_USO, TUN_VNET_HDR
 from netstack.link.link cimport (
-    LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO, link_carries,
-    link_frame, link_t,
+    LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO,
+    link_carries, link_frame, link_t,
 )
 from netstack.storage.frame cimport (
     CSUM_FULL, CSUM_PARTIAL, CSUM_VALID, GSO_ECN, GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, frame_meta,
@@ -29,7 +31,8 @@ cdef enum:
     LARGEST = 65535 + 14 + 4
     MAX_IOV = 8
 
-ctypedef struct vnet_hdr:       # struct virtio_net_hdr_mrg_rxbuf in the host's byte order (virtio 1.1 section 5.1.6)
+# struct virtio_net_hdr_mrg_rxbuf in the host's byte order (virtio 1.1 section 5.1.6)
+ctypedef struct vnet_hdr:
     uint8_t flags
     uint8_t gso_type
     uint16_t hdr_len
@@ -44,10 +47,12 @@ ctypedef struct tap_t:
     uint8_t *buffer
 
 
-cdef inline bint take_meta(const vnet_hdr *v, const uint8_t *frame, uint32_t length, frame_meta *meta) noexcept nogil:
+cdef inline bint take_meta(const vnet_hdr *v, const uint8_t *frame, uint32_t length,
+                           frame_meta *meta) noexcept nogil:
     """Translates the header of a received frame; False when it contradicts the frame.
 
-    The kernel's hdr_len is a hint about how much lies in one piece, so ours is read from the frame (0 = unknown).
+    The kernel's hdr_len is a hint about how much lies in one piece, so ours is read from the frame (0 =
+    unknown).
     """
     cdef uint8_t gso = v.gso_type & ~<uint8_t>GSO_ECN
     cdef uint32_t end
@@ -195,7 +200,10 @@ cdef link_t *tap_link_new(int fd, unsigned int granted, unsigned int mtu) noexce
 
 
 cdef class TapLink:
-    """A TAP link as a Python object: it owns the descriptor. Metadata is a tuple of the six numbers of frame_meta."""
+    """A TAP link as a Python object: it owns the descriptor.
+
+    Metadata is a tuple of the six numbers of frame_meta.
+    """
 
     cdef link_t *link
 
@@ -233,10 +241,14 @@ cdef class TapLink:
         if rc < 0:
             raise ConnectionError("the TAP device is gone")
         return <bytes>f.data[:f.length], (
-            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start, f.meta.csum_offset)
+            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start,
+            f.meta.csum_offset)
 
     def send(self, pieces, meta=(0, 0, 0, 0, 0, 0)) -> int:
-        """Send one frame gathered from 1..8 bytes objects: LINK_OK 0, LINK_AGAIN -1, LINK_CLOSED -2, LINK_BAD_FRAME -3."""
+        """Send one frame gathered from 1..8 bytes objects.
+
+        LINK_OK 0, LINK_AGAIN -1, LINK_CLOSED -2, LINK_BAD_FRAME -3.
+        """
         cdef link_t *link = self.opened()
         cdef frame_meta m
         cdef iovec iov[MAX_IOV]

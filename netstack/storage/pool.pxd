@@ -21,7 +21,8 @@ ctypedef struct pool_t:
     pool_chunk *spare       # the one empty chunk that is kept, or NULL
 
 cdef pool_t *pool_new(uint32_t object_size, uint32_t per_chunk, uint32_t limit) noexcept nogil
-cdef void pool_free(pool_t *p) noexcept nogil               # every object must have been put back, or be forgotten
+# every object must have been put back, or be forgotten
+cdef void pool_free(pool_t *p) noexcept nogil
 cdef void *pool_get(pool_t *p) noexcept nogil              # NULL at the limit or without memory
 cdef void pool_put(pool_t *p, void *object) noexcept nogil
 cdef uint32_t pool_used(const pool_t *p) noexcept nogil

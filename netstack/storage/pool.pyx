@@ -1,7 +1,7 @@
 """Fixed-size objects in chunks.
 
-A chunk is one allocation: its header, then per_chunk slots. Each slot ends with a pointer to its chunk, so that putting an
-object back is O(1) and needs no search. Objects of 64 bytes and more begin on a cache line.
+A chunk is one allocation: its header, then per_chunk slots. Each slot ends with a pointer to its chunk, so
+that putting an object back is O(1) and needs no search. Objects of 64 bytes and more begin on a cache line.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -16,7 +16,10 @@ cdef enum:
 
 
 cdef pool_t *pool_new(uint32_t object_size, uint32_t per_chunk, uint32_t limit) noexcept nogil:
-    """A pool of at most limit objects of object_size bytes. NULL without memory, or for a size of 0 or above 1 MiB."""
+    """A pool of at most limit objects of object_size bytes.
+
+    NULL without memory, or for a size of 0 or above 1 MiB.
+    """
     cdef pool_t *p
     cdef uint32_t alignment
     if object_size == 0 or object_size > 1 << 20 or per_chunk == 0 or per_chunk > 1 << 16:
@@ -35,7 +38,10 @@ cdef pool_t *pool_new(uint32_t object_size, uint32_t per_chunk, uint32_t limit) 
 
 
 cdef void pool_free(pool_t *p) noexcept nogil:
-    """Frees the pool and its chunks. A full chunk whose objects are still out cannot be found: put them back first."""
+    """Frees the pool and its chunks.
+
+    A full chunk whose objects are still out cannot be found: put them back first.
+    """
     cdef pool_chunk *c
     cdef pool_chunk *following
     if p == NULL:
@@ -152,7 +158,9 @@ cdef uint64_t pool_bytes(const pool_t *p) noexcept nogil:
 
 
 cdef class Pool:
-    """The pool as a Python object: objects are addresses, filled with a byte when taken to show that they are zeroed."""
+    """The pool as a Python object: objects are addresses, filled with a byte when taken to show that they are
+    zeroed.
+    """
 
     cdef pool_t *pool
     cdef set out
@@ -170,7 +178,10 @@ cdef class Pool:
             pool_free(self.pool)
 
     def get(self) -> int | None:
-        """The address of a zeroed object (which is then filled with 0xa5), None at the limit; AssertionError if not zero."""
+        """The address of a zeroed object (which is then filled with 0xa5), None at the limit.
+
+        AssertionError if not zero.
+        """
         cdef uint8_t *object = <uint8_t *>pool_get(self.pool)
         cdef uint32_t i
         if object == NULL:

@@ -13,7 +13,8 @@ ctypedef struct ranges_t:
 
 cdef void ranges_init(ranges_t *s, uint32_t limit) noexcept nogil
 cdef void ranges_free(ranges_t *s) noexcept nogil
-cdef int ranges_add(ranges_t *s, uint64_t left, uint64_t right) noexcept nogil   # 1 new bytes, 0 nothing new, -1 at the limit
+# 1 new bytes, 0 nothing new, -1 at the limit
+cdef int ranges_add(ranges_t *s, uint64_t left, uint64_t right) noexcept nogil
 cdef void ranges_drop_below(ranges_t *s, uint64_t offset) noexcept nogil
 cdef bint ranges_contains(const ranges_t *s, uint64_t left, uint64_t right) noexcept nogil
 cdef uint64_t ranges_bytes(const ranges_t *s) noexcept nogil

@@ -1,7 +1,7 @@
 """A small sorted set of disjoint half-open ranges of 64-bit stream offsets.
 
-Ranges that touch are joined. New ranges mostly lie at the end (the newest segment behind a gap), so the search runs from
-there.
+Ranges that touch are joined. New ranges mostly lie at the end (the newest segment behind a gap), so the
+search runs from there.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -25,7 +25,9 @@ cdef void ranges_free(ranges_t *s) noexcept nogil:
 
 
 cdef int ranges_add(ranges_t *s, uint64_t left, uint64_t right) noexcept nogil:
-    """Adds [left, right). 1 when bytes are new, 0 when none is (or the range is empty), -1 at the limit or without memory."""
+    """Adds [left, right). 1 when bytes are new, 0 when none is (or the range is empty), -1 at the limit or
+    without memory.
+    """
     cdef uint32_t first, last, room
     cdef range_t *items
     if left >= right:

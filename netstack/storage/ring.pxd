@@ -15,8 +15,10 @@ ctypedef struct ring_t:
 
 cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil
 cdef void ring_free(ring_t *r) noexcept nogil
-cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil      # grow to at least that; keeps the bytes; 0 or -1
-cdef void ring_shrink(ring_t *r) noexcept nogil                         # gives memory back where little or nothing is held
+# grow to at least that; keeps the bytes; 0 or -1
+cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil
+# gives memory back where little or nothing is held
+cdef void ring_shrink(ring_t *r) noexcept nogil
 # Up to two spans of free room behind tail (their number is returned); ring_commit says how much was filled.
 cdef int ring_free_spans(ring_t *r, uint32_t limit, ring_span *out) noexcept nogil
 cdef void ring_commit(ring_t *r, uint32_t n) noexcept nogil
@@ -25,5 +27,6 @@ cdef int ring_spans(const ring_t *r, uint64_t offset, uint32_t length, ring_span
 # Copies bytes to a place at or behind head, within capacity, without moving tail (reassembly).
 cdef void ring_place(ring_t *r, uint64_t offset, const uint8_t *data, uint32_t length) noexcept nogil
 cdef void ring_drop(ring_t *r, uint32_t n) noexcept nogil               # forgets n bytes at head
-# Moves an empty ring n bytes on (bytes that went by without being stored). Bytes placed further on keep their offsets.
+# Moves an empty ring n bytes on (bytes that went by without being stored). Bytes placed further on keep their
+# offsets.
 cdef void ring_skip(ring_t *r, uint32_t n) noexcept nogil

@@ -1,7 +1,8 @@
 """A byte ring addressed by absolute 64-bit stream offsets.
 
-The byte with stream offset ``o`` lies at ``memory[(o - origin) & (capacity - 1)]``. ``origin`` moves to ``head`` whenever
-the ring is empty, so that a ring which is drained as fast as it is filled keeps using the same few cache lines.
+The byte with stream offset ``o`` lies at ``memory[(o - origin) & (capacity - 1)]``. ``origin`` moves to
+``head`` whenever the ring is empty, so that a ring which is drained as fast as it is filled keeps using the
+same few cache lines.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -40,7 +41,10 @@ cdef inline uint32_t round_up(uint32_t n) noexcept nogil:
 
 
 cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
-    """Grows to at least capacity bytes (at most 2**30). 0, or -1 without memory (nothing has changed then)."""
+    """Grows to at least capacity bytes (at most 2**30).
+
+    0, or -1 without memory (nothing has changed then).
+    """
     cdef uint32_t bigger, position, held
     cdef uint8_t *memory
     if capacity <= r.capacity:
@@ -61,7 +65,8 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
     memory = <uint8_t *>realloc(r.memory, bigger)
     if memory == NULL:
         return -1
-    # The part that had wrapped to the beginning goes behind the old end: bigger >= 2 * capacity, so there is room.
+    # The part that had wrapped to the beginning goes behind the old end: bigger >= 2 * capacity, so there is
+    # room.
     position = <uint32_t>(r.head - r.origin) & (r.capacity - 1)
     if position + held > r.capacity:
         memcpy(memory + r.capacity, memory, position + held - r.capacity)
@@ -72,7 +77,9 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
 
 
 cdef void ring_shrink(ring_t *r) noexcept nogil:
-    """Frees everything when nothing is held, and halves or more when at most a quarter of the capacity is used."""
+    """Frees everything when nothing is held, and halves or more when at most a quarter of the capacity is
+    used.
+    """
     cdef uint32_t held = <uint32_t>(ring_end(r) - r.head)
     cdef uint32_t smaller
     cdef uint8_t *memory
@@ -146,7 +153,8 @@ cdef int ring_spans(const ring_t *r, uint64_t offset, uint32_t length, ring_span
 
 
 cdef void ring_place(ring_t *r, uint64_t offset, const uint8_t *data, uint32_t length) noexcept nogil:
-    """Copies data to [offset, offset + length); what lies below head or behind head + capacity is left out."""
+    """Copies data to [offset, offset + length); what lies below head or behind head + capacity is left out.
+    """
     cdef uint64_t end = offset + length
     cdef ring_span spans[2]
     cdef int i, n

@@ -1,4 +1,5 @@
-# A bounded hash table from fixed-size keys to pointers, keyed by a secret so that a peer cannot choose collisions.
+# A bounded hash table from fixed-size keys to pointers, keyed by a secret so that a peer cannot choose
+# collisions.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 ctypedef struct table_t:
@@ -13,13 +14,16 @@ ctypedef struct table_t:
     uint64_t *index         # 0 = empty, else hash << 32 | entry + 1; linear probing
     uint8_t *entries        # dense: deletion moves the last one into the hole
 
-cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uint64_t k0, uint64_t k1) noexcept nogil
+cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uint64_t k0,
+                        uint64_t k1) noexcept nogil
 cdef void table_free(table_t *t) noexcept nogil
 cdef void *table_get(const table_t *t, const void *key) noexcept nogil          # NULL when absent
-cdef int table_put(table_t *t, const void *key, void *value) noexcept nogil     # 0; -1 full or no memory; -2 present
+# 0; -1 full or no memory; -2 present
+cdef int table_put(table_t *t, const void *key, void *value) noexcept nogil
 cdef void *table_del(table_t *t, const void *key) noexcept nogil                # the value or NULL
 cdef uint32_t table_len(const table_t *t) noexcept nogil
-cdef void *table_next(const table_t *t, uint32_t *cursor) noexcept nogil        # start with 0; NULL at the end. Deleting
-                                                                                # the value just returned is allowed.
+# Start with 0; NULL at the end. Deleting the value just returned is allowed.
+cdef void *table_next(const table_t *t, uint32_t *cursor) noexcept nogil
 cdef uint64_t table_bytes(const table_t *t) noexcept nogil                      # memory held
-cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil     # SipHash-1-3
+# SipHash-1-3
+cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil

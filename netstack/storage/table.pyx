@@ -1,55 +1,47 @@
 """A bounded hash table from fixed-size keys to pointers.
 
-Two arrays: dense entries (key and value), and an index of 64-bit words (32 bits of hash, 32 bits of entry number) with
-linear probing at a load of at most one half. A look-up touches one line of the index and one entry; growing reads only the
-index. Deletion closes the gap in the index (no tombstones) and moves the last entry into the hole.
+Two arrays: dense entries (key and value), and an index of 64-bit words (32 bits of hash, 32 bits of entry
+number) with linear probing at a load of at most one half. A look-up touches one line of the index and one
+entry; growing reads only the index. Deletion closes the gap in the index (no tombstones) and moves the last
+entry into the hole.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
+from netstack.storage.siphash cimport sip_round
+
 cdef enum:
     LEAST = 8           # entries
 
 
-cdef inline uint64_t rotl(uint64_t x, int b) noexcept nogil:
-    return (x << b) | (x >> (64 - b))
-
-
 cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil:
     """SipHash-1-3 of length bytes (Aumasson and Bernstein 2012, with one and three rounds)."""
-    cdef uint64_t v0 = k0 ^ 0x736f6d6570736575ULL
-    cdef uint64_t v1 = k1 ^ 0x646f72616e646f6dULL
-    cdef uint64_t v2 = k0 ^ 0x6c7967656e657261ULL
-    cdef uint64_t v3 = k1 ^ 0x7465646279746573ULL
+    cdef uint64_t[4] v
     cdef const uint8_t *p = <const uint8_t *>key
     cdef uint32_t words = length >> 3
     cdef uint32_t i
     cdef uint64_t m
-    for i in range(words + 4):
-        if i < words:
-            memcpy(&m, p + 8 * i, 8)
-        elif i == words:
-            m = 0
-            memcpy(&m, p + 8 * words, length & 7)
-            m |= <uint64_t>length << 56
-        else:
-            m = 0
-        if i == words + 1:
-            v2 ^= 0xff
-        v3 ^= m
-        v0 += v1
-        v1 = rotl(v1, 13) ^ v0
-        v0 = rotl(v0, 32)
-        v2 += v3
-        v3 = rotl(v3, 16) ^ v2
-        v0 += v3
-        v3 = rotl(v3, 21) ^ v0
-        v2 += v1
-        v1 = rotl(v1, 17) ^ v2
-        v2 = rotl(v2, 32)
-        v0 ^= m
-    return v0 ^ v1 ^ v2 ^ v3
+    v[0] = k0 ^ 0x736f6d6570736575u
+    v[1] = k1 ^ 0x646f72616e646f6du
+    v[2] = k0 ^ 0x6c7967656e657261u
+    v[3] = k1 ^ 0x7465646279746573u
+    for i in range(words):
+        memcpy(&m, p + 8 * i, 8)
+        v[3] ^= m
+        sip_round(v)
+        v[0] ^= m
+    m = 0
+    memcpy(&m, p + 8 * words, length & 7)
+    m |= <uint64_t>length << 56
+    v[3] ^= m
+    sip_round(v)
+    v[0] ^= m
+    v[2] ^= 0xff
+    sip_round(v)
+    sip_round(v)
+    sip_round(v)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
 cdef inline uint32_t hash32(const table_t *t, const void *key) noexcept nogil:
@@ -99,8 +91,12 @@ cdef int resize(table_t *t, uint32_t room) noexcept nogil:
     return 0
 
 
-cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uint64_t k0, uint64_t k1) noexcept nogil:
-    """A table of at most limit (<= 2**30) keys of key_size (1..256) bytes, with memory for initial. NULL: no memory, bad sizes."""
+cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uint64_t k0,
+                        uint64_t k1) noexcept nogil:
+    """A table of at most limit (<= 2**30) keys of key_size (1..256) bytes, with memory for initial.
+
+    NULL: no memory, bad sizes.
+    """
     cdef table_t *t
     if key_size == 0 or key_size > 256 or limit == 0 or limit > 1 << 30:
         return NULL
@@ -150,7 +146,10 @@ cdef void *table_get(const table_t *t, const void *key) noexcept nogil:
 
 
 cdef int table_put(table_t *t, const void *key, void *value) noexcept nogil:
-    """Adds a key with a value that is not NULL. 0; -1 at the limit or without memory; -2 when the key is there already."""
+    """Adds a key with a value that is not NULL.
+
+    0; -1 at the limit or without memory; -2 when the key is there already.
+    """
     cdef uint32_t h = hash32(t, key)
     cdef uint32_t at = find(t, key, h)
     cdef uint32_t room
@@ -212,9 +211,9 @@ cdef uint32_t table_len(const table_t *t) noexcept nogil:
 cdef void *table_next(const table_t *t, uint32_t *cursor) noexcept nogil:
     """The next value, NULL at the end.
 
-    The walk goes from the last entry to the first: deleting the value just returned moves a visited one into its place, and
-    keys added meanwhile lie behind it, so that every key that is there throughout is met exactly once. (Deleting other
-    keys during the walk may make it meet a key twice or miss one.)
+    The walk goes from the last entry to the first: deleting the value just returned moves a visited one into
+    its place, and keys added meanwhile lie behind it, so that every key that is there throughout is met
+    exactly once. (Deleting other keys during the walk may make it meet a key twice or miss one.)
     """
     cdef uint32_t i = t.n
     if cursor[0] and cursor[0] - 1 < i:
@@ -242,7 +241,8 @@ cdef class Table:
 
     cdef table_t *table
 
-    def __cinit__(self, uint32_t key_size, uint32_t initial=0, uint32_t limit=1 << 20, uint64_t k0=0, uint64_t k1=0):
+    def __cinit__(self, uint32_t key_size, uint32_t initial=0, uint32_t limit=1 << 20, uint64_t k0=0,
+                  uint64_t k1=0):
         self.table = table_new(key_size, initial, limit, k0, k1)
         if self.table == NULL:
             raise ValueError("key_size must be 1..256 and limit 1..2**30")

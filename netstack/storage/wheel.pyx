@@ -1,9 +1,10 @@
 """Hierarchical timer wheel: eight levels of 64 slots, the lowest of 2**16 ns.
 
-A timer of tick T (deadline >> 16) lies on the level of the highest group of six bits in which T differs from the wheel's
-own tick, in the slot that this group of T names. So everything on a level comes before everything on the next level,
-and within a level the slots come in order: the next timer is in the lowest slot of the lowest level that is not empty,
-which two bit scans find. When the wheel's tick reaches a slot of a higher level, its timers move to finer slots.
+A timer of tick T (deadline >> 16) lies on the level of the highest group of six bits in which T differs from
+the wheel's own tick, in the slot that this group of T names. So everything on a level comes before everything
+on the next level, and within a level the slots come in order: the next timer is in the lowest slot of the
+lowest level that is not empty, which two bit scans find. When the wheel's tick reaches a slot of a higher
+level, its timers move to finer slots.
 """
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free

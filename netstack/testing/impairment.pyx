@@ -1,7 +1,8 @@
-"""The bad-path box: joins two TAP devices (or links in memory) through loss, delay, jitter, reordering, rate and a queue.
+"""The bad-path box: joins two TAP devices (or links in memory) through loss, delay, jitter, reordering, rate
+and a queue.
 
-A thread of its own carries the frames without the GIL, so a busy Python program changes nothing about the path. Typical use:
-a guest's namespace on one side, a bridge with the TAP that the stack serves on the other::
+A thread of its own carries the frames without the GIL, so a busy Python program changes nothing about the
+path. Typical use: a guest's namespace on one side, a bridge with the TAP that the stack serves on the other::
 
     with ImpairmentBox(fd_a, fd_b, up="loss=0.1 delay=5", down="loss=0.1 delay=5 reorder=1") as box:
         ...
@@ -21,8 +22,8 @@ from netstack.host.sockets cimport iovec, sock_close, wake_clear, wake_open, wak
 from netstack.host.tun cimport tun_adopt
 from netstack.link.framing cimport framing_send
 from netstack.link.impair cimport (
-    Impairment, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stats_dict, stored_frame,
-    stored_free, stored_new,
+    Impairment, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stats_dict,
+    stored_frame, stored_free, stored_new,
 )
 from netstack.link.link cimport LINK_AGAIN, LINK_OK, link_frame, link_t
 from netstack.link.memory cimport MemoryLink
@@ -55,10 +56,12 @@ cdef Impairment settings(object value):
 
 
 cdef class ImpairmentBox:
-    """Joins ``a`` and ``b`` (TAP descriptors, which stay the caller's, or MemoryLinks); ``up`` is the path from a to b.
+    """Joins ``a`` and ``b`` (TAP descriptors, which stay the caller's, or MemoryLinks); ``up`` is the path
+    from a to b.
 
-    ``up`` and ``down`` are an Impairment, a text like "loss=1 delay=10", a dict, or None for a good path. TAPs should be opened
-    without offloads (``namespace.open_tap(name, 0)``). ``start`` and ``stop``, or use it as a context manager.
+    ``up`` and ``down`` are an Impairment, a text like "loss=1 delay=10", a dict, or None for a good path.
+    TAPs should be opened without offloads (``namespace.open_tap(name, 0)``). ``start`` and ``stop``, or use
+    it as a context manager.
     """
 
     cdef side_t sides[2]
@@ -127,8 +130,8 @@ cdef class ImpairmentBox:
         """Puts up to a burst of a side's frames on their path; -1 when the link is closed."""
         cdef link_frame f
         cdef iovec whole
-        cdef int i, rc
-        for i in range(BURST):
+        cdef int _, rc
+        for _ in range(BURST):
             rc = s.link.recv(s.link, &f)
             if rc < 0:
                 return -1
@@ -209,7 +212,10 @@ cdef class ImpairmentBox:
         self.thread.start()
 
     def stop(self) -> None:
-        """Stop and wait for the thread; frames on the path are thrown away with the box. ConnectionError: a link had failed."""
+        """Stop and wait for the thread; frames on the path are thrown away with the box.
+
+        ConnectionError: a link had failed.
+        """
         thread, self.thread = self.thread, None
         if thread is None:
             return
@@ -219,6 +225,11 @@ cdef class ImpairmentBox:
         if self.failure:
             raise ConnectionError(f"a side of the box failed: {os.strerror(self.failure)}")
 
+    @property
+    def running(self) -> bool:
+        """True while frames are carried; False before start, after stop, and when a side has failed."""
+        return self.thread is not None and self.thread.is_alive()
+
     def __enter__(self):
         self.start()
         return self
@@ -227,7 +238,9 @@ cdef class ImpairmentBox:
         self.stop()
 
     def stats(self) -> dict:
-        """{"up": {...}, "down": {...}}: frames by fate, "refused" and "far_full" (the far link's queue) included."""
+        """{"up": {...}, "down": {...}}: frames by fate, "refused" and "far_full" (the far link's queue)
+        included.
+        """
         out = {}
         for i, name in enumerate(("up", "down")):
             way = stats_dict(&self.sides[i].path.stats)

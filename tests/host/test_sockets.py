@@ -90,9 +90,9 @@ def test_abort_resets():
 
 def test_full_buffer_would_block_and_no_signal_kills():
     a, b = StreamSocket.pair()
+    fill = lambda: [a.send(bytes(100_000)) for _ in range(1000)]  # noqa: E731
     with pytest.raises(BlockingIOError):
-        while True:
-            a.send(bytes(100_000))
+        fill()
     b.close()
     with pytest.raises(BrokenPipeError):
         a.send(b"x")
@@ -119,14 +119,14 @@ def test_urgent_bytes_stay_in_the_stream():
 
 
 def test_descriptors_are_private():
-    with Listener("127.0.0.1") as a, UdpSocket() as b, Wake_closing() as c:
+    with Listener("127.0.0.1") as a, UdpSocket() as b, WakeContext() as c:
         pair = StreamSocket.pair()
         for s in (a, b, c, *pair):
             assert fcntl.fcntl(s.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
             assert fcntl.fcntl(s.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
 
 
-class Wake_closing(Wake):  # noqa: N801
+class WakeContext(Wake):
     def __enter__(self):
         return self
 
@@ -138,7 +138,9 @@ def test_udp_batch_with_ttl_and_tos(loopback):
     any_address = "::" if ":" in loopback else "0.0.0.0"
     with UdpSocket(any_address) as a, UdpSocket(any_address) as b:
         to = (loopback, b.local()[1])
-        sent = [(bytes([i]) * (i + 1), to, 0, 0 if i % 2 else 40 + i, 0 if i % 3 else 0x28) for i in range(20)]
+        sent = [
+            (bytes([i]) * (i + 1), to, 0, 0 if i % 2 else 40 + i, 0 if i % 3 else 0x28) for i in range(20)
+        ]
         assert a.send(sent) == 20
         wait(b)
         got = []
@@ -175,7 +177,8 @@ def test_connected_udp():
 
 @linux
 @pytest.mark.parametrize(
-    ("total", "size"), [(10_000, 1000), (10_001, 1000), (65_000, 1400), (20_000, 100), (900, 1000), (65_507, 65_507)]
+    ("total", "size"),
+    [(10_000, 1000), (10_001, 1000), (65_000, 1400), (20_000, 100), (900, 1000), (65_507, 65_507)],
 )
 def test_joined_datagrams(loopback, total, size):
     """Sent in one call, they come out as datagrams of the given size, joined again or not, in order."""
@@ -225,7 +228,9 @@ def test_refused_datagram_is_in_the_error_queue(loopback):
         assert entry["peer"] == (loopback, port)
         assert entry["offender"] == loopback
         assert entry["payload"] == b"lost datagram"
-        assert (entry["origin"], entry["type"], entry["code"]) == ((3, 1, 4) if ":" in loopback else (2, 3, 3))
+        assert (entry["origin"], entry["type"], entry["code"]) == (
+            (3, 1, 4) if ":" in loopback else (2, 3, 3)
+        )
         assert a.recv_error() is None
         # The left-over error hides neither the next datagram sent nor one received.
         assert a.send([(b"lost again", (loopback, port), 0, 0, 0)]) == 1
@@ -269,7 +274,12 @@ def test_wake():
 
 
 def echo(ident, sequence, payload, ipv6=False):
-    message = bytes([128 if ipv6 else 8, 0, 0, 0]) + ident.to_bytes(2, "big") + sequence.to_bytes(2, "big") + payload
+    message = (
+        bytes([128 if ipv6 else 8, 0, 0, 0])
+        + ident.to_bytes(2, "big")
+        + sequence.to_bytes(2, "big")
+        + payload
+    )
     padded = message + bytes(len(message) & 1)
     total = sum(int.from_bytes(padded[i : i + 2], "big") for i in range(0, len(padded), 2))
     while total >> 16:

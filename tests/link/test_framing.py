@@ -1,5 +1,7 @@
 """Segments are rebuilt with scapy: every header field and checksum must come out as scapy computes it."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,7 +47,11 @@ def super_frame(v6, udp, payload, flags="A", options=(), extension=False):
             ip = ip / IPv6ExtHdrHopByHop()
     else:
         ip = IP(src="10.0.0.1", dst="10.0.0.2", id=65534, tos=2, flags="DF")
-    l4 = UDP(sport=1000, dport=2000) if udp else TCP(sport=1, dport=2, seq=2**32 - 700, flags=flags, options=list(options))
+    l4 = (
+        UDP(sport=1000, dport=2000)
+        if udp
+        else TCP(sport=1, dport=2, seq=2**32 - 700, flags=flags, options=list(options))
+    )
     packet = Ether(bytes(ether / ip / l4 / Raw(payload)))
     frame = bytearray(bytes(packet))
     start = len(frame) - len(payload) - (8 if udp else packet[TCP].dataofs * 4)
@@ -61,7 +67,7 @@ def cut(frame, headers, cuts):
     """The frame as pieces, the first with all headers (and perhaps some payload)."""
     marks = sorted({headers + c % (len(frame) - headers + 1) for c in cuts})
     marks = [0, *[m for m in marks if m], len(frame)]
-    return [frame[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [frame[a:b] for a, b in pairwise(marks)]
 
 
 def reference(frame):

@@ -58,11 +58,15 @@ def test_queue_in_front_of_the_rate_overflows():
 
 @given(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 5, 50, 100]))
 def test_same_seed_same_fate(seed, percent):
-    settings = Impairment(loss=percent, reorder=percent, duplicate=percent, corrupt=percent, delay=3, jitter=2, seed=seed)
+    settings = Impairment(
+        loss=percent, reorder=percent, duplicate=percent, corrupt=percent, delay=3, jitter=2, seed=seed
+    )
     results = []
     for _ in range(2):
         queue = ImpairedQueue(settings)
-        results.append(([queue.push(f, i * MS) for i, f in enumerate(numbered(50))], drain(queue), queue.stats()))
+        results.append(
+            ([queue.push(f, i * MS) for i, f in enumerate(numbered(50))], drain(queue), queue.stats())
+        )
     assert results[0] == results[1]
     stats = results[0][2]
     assert stats["pushed"] == 50
@@ -133,7 +137,12 @@ def test_settings():
     assert repr(Impairment.parse("loss=0.1 delay=5 rate=100 queue=7")) == repr(
         Impairment(loss=0.1, delay=5, rate=100, queue=7)
     )
-    for text, message in (("los=1", "los=1"), ("loss", "loss"), ("loss=x", "not a number"), ("loss=101", "percent")):
+    for text, message in (
+        ("los=1", "los=1"),
+        ("loss", "loss"),
+        ("loss=x", "not a number"),
+        ("loss=101", "percent"),
+    ):
         with pytest.raises(ValueError, match=message):
             Impairment.parse(text)
     for bad in ({"delay": -1}, {"rate": -5}, {"queue": 0}, {"corrupt": 200}):

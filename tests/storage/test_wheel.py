@@ -64,7 +64,9 @@ def test_against_a_dictionary(start, ops):
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=40))
 def test_following_next_reaches_every_deadline_exactly(deadlines):
-    """A loop that sleeps until next() wakes a bounded number of times and returns each timer at its very deadline."""
+    """A loop that sleeps until next() wakes a bounded number of times and returns each timer at its very
+    deadline.
+    """
     wheel, now, wakes, fired = Wheel(0, 40), 0, 0, {}
     for timer, deadline in enumerate(deadlines):
         wheel.arm(timer, deadline)
