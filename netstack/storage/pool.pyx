@@ -210,3 +210,14 @@ cdef class Pool:
     def slot(self) -> int:
         """Distance of two objects in bytes."""
         return self.pool.slot
+
+    def churn(self, uint64_t n) -> int:
+        """Get and put one object n times without the GIL: how often there was one."""
+        cdef uint64_t _, done = 0
+        cdef void *object
+        with nogil:
+            for _ in range(n):
+                object = pool_get(self.pool)
+                done += object != NULL
+                pool_put(self.pool, object)
+        return done
