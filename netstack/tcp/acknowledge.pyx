@@ -114,12 +114,12 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
     if seq_geq(ack, t.snd_una) and (newer or (ack == t.snd_una and (<uint32_t>hdr.window << t.snd_wscale) > t.snd_wnd)):
         update_window(t, hdr)
     if t.rtx_timer == TCP_TIMER_PERSIST:
-        t.progress_ns = now_ns          # the peer lives, whatever its window says (MUST-37)
+        t.persist_out = 0               # the peer lives, whatever its window says (MUST-37)
         t.want &= ~TCP_WANT_PERSIST
         if t.snd_wnd != before_wnd and t.snd_wnd:
             t.backoff = 0
-    if t.tx.n == 0:
-        return events                   # nothing is outstanding (the SYN has been dealt with before)
+    if t.tx.n == 0 and not (hdr.n_sack and t.sack_on):
+        return events                   # nothing is outstanding, and no late D-SACK
 
     info.prior_una = t.snd_una
     info.prior_flight = flight(t)
@@ -138,7 +138,7 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
         t.dupacks = 0
         if seq_geq(ack, t.round_end):
             end_round(t, ack, now_ns)
-    elif ack == t.snd_una and length == 0 and not hdr.flags & (TCP_SYN | TCP_FIN) and t.snd_wnd == before_wnd:
+    elif t.tx.n and ack == t.snd_una and length == 0 and not hdr.flags & (TCP_SYN | TCP_FIN) and t.snd_wnd == before_wnd:
         info.duplicate = 1
         if t.dupacks < 255:
             t.dupacks += 1

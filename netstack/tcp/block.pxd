@@ -247,6 +247,7 @@ ctypedef struct tcb_t:
     uint64_t rtx_at, delack_at, keepalive_at, life_at, pace_at, shrink_at
     uint8_t rtx_timer
     uint8_t keepalive_out
+    uint8_t persist_out             # a window probe is unanswered
 
 ctypedef struct tcp_cc:             # congestion control as a table of functions
     void (*init)(tcb_t *t, uint64_t now_ns) noexcept nogil

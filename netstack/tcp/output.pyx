@@ -328,8 +328,10 @@ cdef int send_lost(tcb_t *t, tcp_segment *out, uint64_t now_ns) noexcept nogil:
     cdef uint32_t used = flight(t), room, i
     cdef tx_record *r
     room = t.cwnd - used if t.cwnd > used else 0
-    if room < t.snd_mss and not (used == 0 and t.snd_wnd):
-        return 0
+    if room < t.snd_mss and (used != 0 or t.snd_wnd == 0):
+        i = tx_next_lost(t, t.snd_mss)      # less than a packet: only what is less than a packet fits
+        if i == t.tx.n or tx_at(&t.tx, i).end - tx_at(&t.tx, i).seq > room:
+            return 0
     room = u32_max(room - room % t.snd_mss, t.snd_mss)
     i = tx_next_lost(t, u32_min(room, u32_max(t.config.max_gso - t.config.max_gso % t.snd_mss, t.snd_mss)))
     if i == t.tx.n:
@@ -406,7 +408,7 @@ cdef int tcp_next_segment(tcb_t *t, uint64_t now_ns, tcp_segment *out) noexcept 
         if t.want & TCP_WANT_PERSIST and n == 0 and unsent(t) and t.snd_nxt == t.snd_una and t.snd_wnd:
             n = u32_min(u32_min(unsent(t), t.snd_wnd), t.snd_mss)      # the override of silly-window avoidance
             t.want &= ~TCP_WANT_PERSIST
-        if n == 0 and t.frto == 2:
+        if n == 0 and t.frto == 2 and not limited and t.snd_nxt == t.recovery_point:
             t.frto = 0
             if t.tx.lost and send_lost(t, out, now_ns):
                 return 1

@@ -15,8 +15,9 @@ from netstack.tcp.states cimport TCP_CLOSED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_S
 
 cdef extern from *:
     """
-    /* MTU plateaus, after RFC 1191 section 7 */
-    static const unsigned short tcp_plateaus[] = {32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, 576, 296};
+    /* MTU plateaus below which nothing but a smaller one helps: large Ethernet, Ethernet, every tunnel (RFC 8200), the old ones
+       of RFC 1191 section 7 */
+    static const unsigned short tcp_plateaus[] = {8166, 4352, 1500, 1280, 1006, 576};
     enum { tcp_n_plateaus = sizeof tcp_plateaus / sizeof *tcp_plateaus };
     """
     const unsigned short *tcp_plateaus
@@ -79,6 +80,7 @@ cdef void suspect_black_hole(tcb_t *t, uint64_t now_ns) noexcept nogil:
     for i in range(tcp_n_plateaus):
         if tcp_plateaus[i] < mtu and tcp_plateaus[i] >= floor:
             lower_path(t, tcp_plateaus[i], now_ns)
+            t.backoff = 0               # it was the size and not congestion: the smaller ones do not wait
             return
 
 

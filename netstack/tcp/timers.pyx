@@ -69,7 +69,10 @@ cdef uint32_t retransmission(tcb_t *t, uint64_t now_ns) noexcept nogil:
 
 cdef uint32_t persist(tcb_t *t, uint64_t now_ns) noexcept nogil:
     """RFC 9293 section 3.8.6.1: at growing intervals, for as long as the peer answers."""
-    if now_ns - t.progress_ns >= user_timeout(t):
+    if not t.persist_out:
+        t.persist_out = 1
+        t.progress_ns = now_ns          # the time without an answer begins with this probe
+    elif now_ns - t.progress_ns >= user_timeout(t):
         return die(t)
     if t.backoff < 255:
         t.backoff += 1
