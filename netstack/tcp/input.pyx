@@ -339,7 +339,10 @@ cdef uint32_t enter_time_wait(tcb_t *t, uint64_t now_ns) noexcept nogil:
 
 
 cdef inline void take_timestamp(tcb_t *t, segment *s) noexcept nogil:
-    """RFC 7323 section 4.3, and only once the ACK has proved acceptable."""
+    """RFC 7323 section 4.3, once the ACK has proved acceptable; never from a segment that lies wholly before the window (R2
+    of section 5.3): its newer time would turn what is late, and still wanted, into an old duplicate."""
+    if seq_lt(s.seq, t.rcv_nxt) and seq_leq(s.seq + s.length, t.rcv_nxt):
+        return
     if t.ts_on and s.hdr.has_timestamps and seq_leq(s.seq, t.last_ack_sent) and not ts_lt(s.hdr.tsval, t.ts_recent):
         t.ts_recent = s.hdr.tsval
         t.ts_recent_ns = s.now_ns

@@ -85,7 +85,7 @@ class Host:
         if self.to_send and not self.closed:
             n = self.tcp.send(self.to_send[: 1 << 20], now)
             self.to_send = self.to_send[n:]
-        if not self.to_send and self.close_when_sent and not self.closed:
+        if not self.to_send and self.close_when_sent and self.tcp.state not in ("CLOSED", "SYN-SENT"):
             self.close_when_sent = False
             self.note(self.tcp.close(now), now)
 

@@ -167,12 +167,14 @@ def test_paws() -> None:
 def test_old_data_with_a_new_timestamp() -> None:
     t = Trace(timestamps=True)
     g = t.connect()
-    g >> DATA(100, seq=1)
+    g >> DATA(100, seq=1, ts=(g.ts_base + 10, g.ts_recent))
     t.after(0.05)
     g << ACK(ack=101)
     g >> DATA(100, seq=1, ts=(g.ts_base + 9000, g.ts_recent))
-    g << ACK(ack=101)
+    g << ACK(ack=101, ts=(0, g.ts_base + 10))
     assert len(t.received) == 100
+    g >> DATA(100, seq=101, ts=(g.ts_base + 20, g.ts_recent))
+    assert len(t.received) == 200
 
 
 def test_delayed_ack_echoes_the_earliest() -> None:
