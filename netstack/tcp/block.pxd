@@ -125,7 +125,6 @@ cdef enum:                          # tcb_t.want: what tcp_next_segment owes bey
 ctypedef struct tcp_cubic:          # RFC 9438; windows in segments, times in seconds
     double w_max
     double k
-    double cwnd_epoch
     double w_est
     double fraction                 # of a byte of growth not yet in cwnd
     double prior_w_max              # before the last reduction (for undo)
@@ -149,6 +148,9 @@ ctypedef struct tcb_t:
     const tcp_config *config
     const tcp_cc *cc
     # --- connection
+    uint32_t rst_seq
+    uint32_t pending                # events to be returned by the next call that returns events
+    uint16_t local_port, remote_port
     uint8_t state
     uint8_t active                  # opened by tcp_open
     uint8_t bad_transition          # a state change that the table does not allow: never set, tests look
@@ -161,12 +163,17 @@ ctypedef struct tcb_t:
     uint8_t ts_on, sack_on, wscale_on, ecn_on
     uint8_t snd_wscale, rcv_wscale
     uint8_t syn_sends               # transmissions of the SYN or SYN-ACK
-    uint16_t local_port, remote_port
-    uint32_t rst_seq
-    uint32_t pending                # events to be returned by the next call that returns events
     # --- sending, RFC 9293 section 3.3.1
+    uint64_t path_mss_at            # when it was last lowered
+    ring_t snd_ring                 # bytes [snd_una, written by the user)
+    tx_queue tx
     uint32_t iss, snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, snd_max_wnd
     uint32_t snd_up                 # behind the urgent bytes, valid with snd_urgent
+    uint32_t snd_limit              # bytes the send ring may hold
+    uint16_t peer_mss               # as announced
+    uint16_t path_mss               # as ICMP and black-hole probing leave it
+    uint16_t proven_mss             # packets of this payload have been acknowledged since the path was last changed
+    uint16_t snd_mss                # payload of one packet: least of the two, less the options of every segment
     uint8_t snd_urgent
     uint8_t snd_blocked             # the user was refused room: TCP_EV_SPACE when there is some
     uint8_t cwnd_limited            # the window of this flight was filled
@@ -175,16 +182,8 @@ ctypedef struct tcb_t:
     uint8_t dupacks
     uint8_t recovery                # tcp_recovery_state
     uint8_t frto                    # 0 off, 1 the head went, 2 new data went
-    uint16_t peer_mss               # as announced
-    uint16_t path_mss               # as ICMP and black-hole probing leave it
-    uint16_t proven_mss             # packets of this payload have been acknowledged since the path was last changed
-    uint16_t snd_mss                # payload of one packet: least of the two, less the options of every segment
-    uint64_t path_mss_at            # when it was last lowered
     uint8_t backoff                 # consecutive time-outs
     uint8_t full_timeouts           # of those, of segments as large as the path is believed to carry
-    uint32_t snd_limit              # bytes the send ring may hold
-    ring_t snd_ring                 # bytes [snd_una, written by the user)
-    tx_queue tx
     # --- round trips
     uint64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, min_rtt_at
     uint64_t rto_base_ns            # the retransmission timer runs from here
@@ -197,51 +196,51 @@ ctypedef struct tcb_t:
     uint32_t recovery_point
     uint32_t dup_bytes              # what duplicate ACKs of a peer without SACK stand for
     uint32_t tlp_end
-    uint8_t tlp_active, tlp_resent, rtt_since_probe
-    uint8_t reordering_seen, reo_mult, reo_persist
     uint32_t dsack_round
     uint32_t prr_delivered, prr_out, prr_flight
     uint32_t undo_una               # SND.UNA when the window was reduced
     uint32_t undo_sends             # retransmissions since that no D-SACK has named
     uint32_t undo_tsval             # of the first retransmission
+    uint32_t prior_cwnd, prior_ssthresh
+    tcp_sack_edges sack_seen[4]     # blocks of the last ACK that had any: what they cover is not looked at twice
+    uint8_t tlp_active, tlp_resent, rtt_since_probe
+    uint8_t reordering_seen, reo_mult, reo_persist
     uint8_t undo_valid, undo_has_tsval
     uint8_t delivered_resent        # this ACK covered retransmitted bytes
     uint8_t delivered_original      # and bytes sent once, before the RTO
-    uint32_t prior_cwnd, prior_ssthresh
-    tcp_sack_edges sack_seen[4]     # blocks of the last ACK that had any: what they cover is not looked at twice
     uint8_t n_sack_seen
     # --- congestion control; bytes
-    uint32_t cwnd, ssthresh, cwnd_credit
     tcp_cubic cubic
     tcp_hystart hystart
+    uint32_t cwnd, ssthresh, cwnd_credit
     # --- delivery rate: bytes acknowledged in a round
     uint64_t round_ns
     uint64_t rate                   # bytes per second, 0 = not known
     uint32_t round_end, round_una
     # --- receiving
     uint64_t rcv_off                # stream offset of rcv_nxt, the FIN not counted
+    uint64_t ts_recent_ns
+    uint64_t last_rcv_ns
+    uint64_t challenge_ns           # not before
+    uint64_t drs_ns                 # receive-window auto-tuning
+    uint64_t rcv_rtt_ns
+    ring_t rcv_ring                 # bytes [not yet consumed by the user, ...) with reassembly behind rcv_nxt
+    ranges_t reassembly
     uint32_t irs, rcv_nxt, rcv_wnd
     uint32_t rcv_adv                # right edge that was ever offered
     uint32_t rcv_buf                # bytes that may wait for the user
     uint32_t rcv_up
     uint32_t rcv_fin_seq            # of a FIN seen out of order, with rcv_fin_known
-    uint8_t rcv_fin_known, rcv_fin  # rcv_fin: in order
-    uint8_t rcv_urgent
-    uint8_t ack_burst               # duplicate ACKs owed to a peer without SACK
-    uint16_t rcv_mss                # largest packet seen, at most config.mss
     uint32_t ack_bytes              # received and not acknowledged
     uint32_t last_ack_sent
     uint32_t ts_recent, ts_offset
-    uint64_t ts_recent_ns
-    uint64_t last_rcv_ns
-    uint64_t challenge_ns           # not before
-    uint64_t dsack_left, dsack_right
-    uint64_t sack_order[4]          # left edges, latest first
-    uint64_t drs_ns                 # receive-window auto-tuning
+    uint32_t dsack_left, dsack_right        # a duplicate to be named by the next ACK; equal = none
+    uint32_t sack_order[4]          # a byte of each block, latest first; below RCV.NXT = none
     uint32_t drs_bytes
-    uint64_t rcv_rtt_ns
-    ring_t rcv_ring                 # bytes [not yet consumed by the user, ...) with reassembly behind rcv_nxt
-    ranges_t reassembly
+    uint16_t rcv_mss                # largest packet seen, at most config.mss
+    uint8_t rcv_fin_known, rcv_fin  # rcv_fin: in order
+    uint8_t rcv_urgent
+    uint8_t ack_burst               # duplicate ACKs owed to a peer without SACK
     # --- deadlines; UINT64_MAX = none
     uint64_t pace_ns                # when what was sent would have left at the pacing rate
     uint64_t rtx_at, delack_at, keepalive_at, life_at, pace_at, shrink_at

@@ -20,7 +20,6 @@ cdef void cubic_init(tcb_t *t, uint64_t now_ns) noexcept nogil:
 
 cdef void begin_epoch(tcb_t *t, double cwnd, uint64_t now_ns) noexcept nogil:
     t.cubic.epoch_ns = now_ns if now_ns else 1
-    t.cubic.cwnd_epoch = cwnd
     t.cubic.w_est = cwnd
     if t.cubic.w_max > cwnd:
         t.cubic.k = cbrt((t.cubic.w_max - cwnd) / C)

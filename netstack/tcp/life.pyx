@@ -50,7 +50,6 @@ cdef void tcb_init(tcb_t *t, const tcp_config *config, uint16_t local_port, uint
     t.cc = congestion_of(config.congestion)
     t.tx.lost_hint = t.tx.rack_hint = t.dsack_round = t.recovery_point = t.undo_una = iss
     t.reo_mult = 1
-    t.sack_order[0] = t.sack_order[1] = t.sack_order[2] = t.sack_order[3] = UINT64_MAX
     update_mss(t)
 
 

@@ -139,24 +139,25 @@ cdef inline void acknowledge_soon(tcb_t *t, uint32_t length, uint64_t now_ns) no
 
 cdef void note_duplicate(tcb_t *t, uint32_t left, uint32_t right) noexcept nogil:
     if t.sack_on and left != right:
-        t.dsack_left = seq_offset(t.rcv_off, left)
-        t.dsack_right = seq_offset(t.rcv_off, right)
+        t.dsack_left = left
+        t.dsack_right = right
 
 
-cdef void note_arrival(tcb_t *t, uint64_t offset) noexcept nogil:
-    """The block that holds offset is the first to be reported (RFC 2018 section 4)."""
+cdef void note_arrival(tcb_t *t, uint32_t seq) noexcept nogil:
+    """The block that holds seq is the first to be reported (RFC 2018 section 4)."""
     cdef int i = 0
-    while i < 3 and t.sack_order[i] != offset:
+    while i < 3 and t.sack_order[i] != seq:
         i += 1
     while i > 0:
         t.sack_order[i] = t.sack_order[i - 1]
         i -= 1
-    t.sack_order[0] = offset
+    t.sack_order[0] = seq
 
 
-cdef int range_of(const tcb_t *t, uint64_t offset) noexcept nogil:
-    """The index of the range that holds offset, or -1."""
+cdef int range_of(const tcb_t *t, uint32_t seq) noexcept nogil:
+    """The index of the range that holds seq, or -1."""
     cdef int low = 0, high = <int>t.reassembly.n, middle
+    cdef uint64_t offset = seq_offset(t.rcv_off, seq)
     while low < high:
         middle = (low + high) >> 1
         if t.reassembly.items[middle].right <= offset:
@@ -173,22 +174,18 @@ cdef void write_sacks(tcb_t *t, tcp_hdr *hdr, int most) noexcept nogil:
     cdef int n = 0, first = 0, i, k, r
     cdef bint twice
     if t.dsack_left != t.dsack_right:
-        hdr.sack[0].left = <uint32_t>t.dsack_left
-        hdr.sack[0].right = <uint32_t>t.dsack_right
+        hdr.sack[0].left = t.dsack_left
+        hdr.sack[0].right = t.dsack_right
         n = first = 1
         # a duplicate inside a block is followed by that block
-        r = range_of(t, t.dsack_left)
-        if r >= 0 and t.dsack_left >= t.rcv_off:
+        if range_of(t, t.dsack_left) >= 0:
             note_arrival(t, t.dsack_left)
         t.dsack_left = t.dsack_right = 0
     for i in range(4):
         if n == most or t.reassembly.n == 0:
             break
-        if t.sack_order[i] == UINT64_MAX:
-            continue
         r = range_of(t, t.sack_order[i])
         if r < 0:
-            t.sack_order[i] = UINT64_MAX
             continue
         twice = False
         for k in range(first, n):
@@ -233,7 +230,7 @@ cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t
         added = ranges_add(&t.reassembly, offset, offset + length)
         if added > 0:
             ring_place(&t.rcv_ring, offset, payload, length)
-            note_arrival(t, offset)
+            note_arrival(t, seq)
         elif added == 0:
             note_duplicate(t, seq, seq + length)
         return TCP_EV_OUTPUT

@@ -108,7 +108,7 @@ def test_burst_limit_keeps_the_queue_of_a_link() -> None:
     """A TAP whose queue holds 50 packets: with the limit nothing is dropped, without it much is."""
     dropped = {}
     for limit in (0, 40):
-        settings = Settings(burst_packets=limit)
+        settings = Settings(burst_packets=limit, send_buffer=1 << 20)
         net = pair(ramp(2_000_000), b"", Path(delay=0.0001, rate=RATE, queue=50), Path(delay=0.0001), client=settings)
         b = net.hosts[1]
         net.run(100.0, lambda b=b: b.ended)
