@@ -45,7 +45,7 @@ Examples:
     help="Write a line with 1 to this descriptor when the network is there, and close it.",
 )
 @network_options
-def command(
+def attach(
     netns: str,
     ifname: str,
     no_configure: bool,
@@ -81,9 +81,7 @@ def command(
     from netstack.gateway import Gateway
 
     gateway = Gateway(config)
-    gateway.add_tap(
-        tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac, name=tap.name
-    )
+    gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
     gateway.start()
     try:
         if ready_fd is not None:
@@ -102,3 +100,8 @@ def command(
         gateway.stop()
         namespace.close()
     return 0
+
+
+def command() -> click.Command:
+    """The command as click sees it."""
+    return attach

@@ -36,7 +36,7 @@ FINISH_SECONDS = 5.0  # for the host to see the end of what the guest has finish
     help="Length of each bulk transfer.",
 )
 @click.option("--memory", is_flag=True, help="Use the guest in memory even where namespaces can be had.")
-def command(seconds: float, memory: bool) -> int:
+def demo(seconds: float, memory: bool) -> int:
     """Show everything at work: DHCP, DNS, ping, TCP, UDP and bulk data between a guest and this host.
 
     The guest is a process in a namespace of its own. Where there are none to be had, it is a small stack in
@@ -104,6 +104,11 @@ def command(seconds: float, memory: bool) -> int:
     return 0 if complete else 1
 
 
+def command() -> click.Command:
+    """The command as click sees it."""
+    return demo
+
+
 class _NamespaceGuest:
     """The guest's process, and the pipe that it reports to.
 
@@ -135,9 +140,7 @@ class _NamespaceGuest:
     def give_tap(self, gateway: Any) -> None:
         """Makes the TAP a link of the gateway; the address comes by DHCP."""
         tap = self._tap
-        gateway.add_tap(
-            tap.fd, tap.granted, mtu=self._interface.mtu, address=None, mac=self._interface.mac, name=tap.name
-        )
+        gateway.add_tap(tap.fd, tap.granted, mtu=self._interface.mtu, address=None, mac=self._interface.mac)
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Lets the guest begin; its reports as they come."""
@@ -222,10 +225,11 @@ def _report(console: Console, services: HostServices, result: dict[str, Any]) ->
 def _print_counters(console: Console, stats: dict[str, int]) -> None:
     from rich.table import Table
 
-    table = Table(title="\ncounters", title_justify="left", box=None, show_header=False, padding=(0, 3, 0, 1))
-    shown = sorted((name, value) for name, value in stats.items() if value)
+    table = Table(title="\ncounters", title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 1))
+    for justify in ("left", "right") * 2:
+        table.add_column(justify=justify, no_wrap=True)
+    shown = [(name, f"{value:,}") for name, value in sorted(stats.items()) if value]
     half = (len(shown) + 1) // 2
     for i in range(half):
-        row = shown[i::half]
-        table.add_row(*(cell for name, value in row for cell in (name, f"{value:,}")))
+        table.add_row(*(cell for pair in shown[i::half] for cell in pair))
     console.print(table)

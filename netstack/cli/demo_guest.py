@@ -71,8 +71,8 @@ class Guest(Protocol):
     def connect(self, address: str, port: int) -> Stream:
         """Opens a TCP connection."""
 
-    def udp_echo(self, address: str, port: int, data: bytes) -> bytes:
-        """Sends a datagram; the answer."""
+    def udp_echo(self, address: str, port: int, datagrams: list[bytes]) -> list[bytes]:
+        """Sends one datagram after the other from one port; the answers."""
 
 
 class StepError(NetstackError):
@@ -117,10 +117,10 @@ def _download(guest: Guest, plan: Plan) -> dict[str, Any]:
 
 
 def _udp(guest: Guest, plan: Plan) -> dict[str, Any]:
-    for size in DATAGRAMS:
-        data = bytes(i * 7 & 0xFF for i in range(size))
-        if guest.udp_echo(plan.host, plan.udp_port, data) != data:
-            raise StepError(f"a datagram of {size} bytes came back altered")
+    sent = [bytes(i * 7 & 0xFF for i in range(size)) for size in DATAGRAMS]
+    for data, back in zip(sent, guest.udp_echo(plan.host, plan.udp_port, sent), strict=True):
+        if back != data:
+            raise StepError(f"a datagram of {len(data)} bytes came back altered")
     return {"sizes": DATAGRAMS}
 
 
@@ -213,13 +213,16 @@ class KernelGuest:
         """A socket that gives up after `WAIT_SECONDS` of silence."""
         return socket.create_connection((address, port), WAIT_SECONDS)
 
-    def udp_echo(self, address: str, port: int, data: bytes) -> bytes:
-        """From a new socket each time."""
+    def udp_echo(self, address: str, port: int, datagrams: list[bytes]) -> list[bytes]:
+        """Through one connected socket."""
+        answers = []
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.settimeout(WAIT_SECONDS)
             udp.connect((address, port))
-            udp.send(data)
-            return udp.recv(65535)
+            for data in datagrams:
+                udp.send(data)
+                answers.append(udp.recv(65535))
+        return answers
 
 
 def main(plan: Plan, report_fd: int) -> int:

@@ -1,45 +1,97 @@
-"""What the commands share: the options of a network, and the summary at its end."""
+"""What the commands share: the options of a network, and the summary at its end.
+
+The options stand here as data. click makes its own of them (`network_options`), with help and messages;
+`parse_plainly` understands only what is right, so that ``netstack run`` starts without waiting for click's import.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
-from netstack.config import Config
 from netstack.errors import ConfigError, SandboxError
 
+TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from netstack.config import Config
     from netstack.gateway import Gateway
 
-__all__ = ["network_config", "network_options", "print_summary", "require_linux"]
+__all__ = ["network_config", "network_options", "parse_plainly", "print_summary", "require_linux"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+MTU_RANGE = (576, 65521)  # to what netstack.sandbox.MAX_MTU says
 
-MAX_TAP_MTU = 65521  # netstack.sandbox.MAX_MTU, which is not imported for --help
+# flags, kind, default, metavar, help. The kinds: an int of MTU_RANGE, a text, texts (repeated), or a flag.
+OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
+    (("--mtu",), "mtu", 1500, "BYTES", "MTU of the interface inside."),
+    (
+        ("--network",),
+        "text",
+        None,
+        "CIDR",
+        "Instead of 192.168.65.0/24. The gateway is its first address, the host its second.",
+    ),
+    (
+        ("--dns",),
+        "texts",
+        (),
+        "ADDRESS",
+        "Ask this name server instead of the host's (can be repeated; ADDRESS#PORT).",
+    ),
+    (("--no-host-loopback",), "flag", False, None, "Leave out 192.168.65.2, the host's loopback."),
+    (("--pcap",), "text", None, "FILE", "Write every frame to FILE (tcpdump and Wireshark read it)."),
+    (("-v", "--verbose"), "flag", False, None, "Print flows and counters at the end."),
+)
 
-_OPTIONS = (
-    click.option("--mtu", type=click.IntRange(576, MAX_TAP_MTU), default=1500, show_default=True,
-                 metavar="BYTES", help="MTU of the interface inside."),
-    click.option("--network", metavar="CIDR", default=None,
-                 help="Instead of 192.168.65.0/24. The gateway is its first address, the host its second."),
-    click.option("--dns", multiple=True, metavar="ADDRESS",
-                 help="Ask this name server instead of the host's (can be repeated; ADDRESS#PORT)."),
-    click.option("--no-host-loopback", is_flag=True, help="Leave out 192.168.65.2, the host's loopback."),
-    click.option("--pcap", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
-                 help="Write every frame to FILE (tcpdump and Wireshark read it)."),
-    click.option("-v", "--verbose", is_flag=True, help="Print flows and counters at the end."),
-)  # fmt: skip
 
+def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a click command the options that `network_config` takes, and ``--verbose``."""
+    import click
 
-def network_options(function: Function) -> Function:
-    """Gives a command the options that `network_config` takes, and ``--verbose``."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
+    for flags, kind, default, metavar, text in reversed(OPTIONS):
+        function = click.option(
+            *flags,
+            type={"mtu": click.IntRange(*MTU_RANGE), "flag": click.BOOL}.get(kind, click.STRING),
+            default=default,
+            show_default=kind == "mtu",
+            metavar=metavar,
+            multiple=kind == "texts",
+            is_flag=kind == "flag",
+            help=text,
+        )(function)
     return function
+
+
+def parse_plainly(arguments: list[str]) -> dict[str, Any] | None:
+    """Options of a network, then a command as ``argv``; None where there is anything to explain."""
+    found: dict[str, Any] = {flags[-1][2:].replace("-", "_"): default for flags, _, default, _, _ in OPTIONS}
+    kinds = {
+        flag: (flags[-1][2:].replace("-", "_"), kind) for flags, kind, _, _, _ in OPTIONS for flag in flags
+    }
+    at = 0
+    while at < len(arguments):
+        flag, equals, value = arguments[at].partition("=")
+        at += 1
+        if not flag.startswith("-") or arguments[at - 1] == "--":
+            argv = tuple(arguments[at if flag == "--" else at - 1 :])
+            return found | {"argv": argv} if argv else None
+        name, kind = kinds.get(flag, ("", ""))
+        if kind == "flag" and not equals:
+            found[name] = True
+            continue
+        if kind and not equals and at < len(arguments):
+            value = arguments[at]
+            at += 1
+        if kind == "text" and value[:1] not in ("", "-"):
+            found[name] = value
+        elif kind == "texts" and value[:1] not in ("", "-"):
+            found[name] += (value,)
+        elif kind == "mtu" and value.isdecimal() and MTU_RANGE[0] <= int(value) <= MTU_RANGE[1]:
+            found[name] = int(value)
+        else:
+            return None
+    return None
 
 
 def network_config(
@@ -50,6 +102,10 @@ def network_config(
     Raises:
         ConfigError: a value cannot be used.
     """
+    import ipaddress
+
+    from netstack.config import Config
+
     changes: dict[str, Any] = {"mtu": mtu, "pcap": pcap, "dns": dns or None}
     if network is not None:
         try:
@@ -85,9 +141,9 @@ def require_linux(command: str) -> None:
 def print_summary(gateway: Gateway) -> None:
     """Flows and counters that are not zero, to standard error."""
     flows = gateway.flows()
-    click.echo(f"netstack: {len(flows)} flows at the end", err=True)
+    print(f"netstack: {len(flows)} flow{'s' * (len(flows) != 1)} at the end", file=sys.stderr)
     for flow in flows:
-        click.echo("  " + " ".join(f"{key}={value}" for key, value in flow.items()), err=True)
+        print("  " + " ".join(f"{key}={value}" for key, value in flow.items()), file=sys.stderr)
     for name, value in sorted(gateway.stats().items()):
         if value:
-            click.echo(f"  {name:<32} {value:>15,}", err=True)
+            print(f"  {name:<32} {value:>15,}", file=sys.stderr)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
-from typing import TYPE_CHECKING
-
-import click
 
 from netstack.cli.options import network_config, network_options, print_summary, require_linux
 
+TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
+    from typing import Any
+
+    import click
+
     from netstack.sandbox import Sandbox
 
-__all__ = ["SignalRelay", "command"]
+__all__ = ["SignalRelay", "command", "run"]
 
 SI_KERNEL = 0x80  # sigaction(2): sent by the kernel, such as by the terminal's driver
 
@@ -49,22 +50,14 @@ class SignalRelay:
             number = signal.Signals(info.si_signo)
             if number == signal.SIGCHLD or (number in FROM_TERMINAL and info.si_code == SI_KERNEL):
                 continue
-            with suppress(OSError):  # it has ended, or has become somebody else's by a set-user-id program
+            try:
                 os.kill(sandbox.pid, number)
+            except OSError:  # it has ended, or has become somebody else's by a set-user-id program
+                continue
         return status
 
 
-@click.command(
-    context_settings={"allow_interspersed_args": False},
-    epilog="""\b
-Examples:
-  netstack run -- curl http://192.168.65.2:8000/     a server on this host's loopback
-  netstack run -- bash                               a shell with a network of its own
-  netstack run --pcap all.pcap -v -- git clone URL   what went over the wire""",
-)
-@network_options
-@click.argument("argv", nargs=-1, required=True, metavar="[--] COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
-def command(
+def run(
     argv: tuple[str, ...],
     mtu: int,
     network: str | None,
@@ -73,12 +66,12 @@ def command(
     pcap: str | None,
     verbose: bool,
 ) -> int:
-    """Run COMMAND in a network namespace of its own.
+    """Runs a command in a sandbox with a network; its exit status.
 
-    It sees a network card with the address 192.168.65.3, reaches what this host reaches, and needs no root.
-    The exit status is the command's (128 + n after signal n); 126 and 127 say that it could not be started,
-    125 that there was no sandbox to start it in. Processes that it leaves behind lose their network when it
-    ends.
+    Raises:
+        ConfigError: an option cannot be used.
+        SandboxError: there is no sandbox to be had.
+        CommandError: the command cannot be executed.
     """
     require_linux("run")
     config = network_config(mtu=mtu, network=network, dns=dns, no_host_loopback=no_host_loopback, pcap=pcap)
@@ -100,14 +93,7 @@ def command(
 
             tap = sandbox.tap()
             gateway = Gateway(config)
-            gateway.add_tap(
-                tap.fd,
-                tap.granted,
-                mtu=config.mtu,
-                address=interface.address,
-                mac=interface.mac,
-                name=tap.name,
-            )
+            gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
             gateway.start()
             try:
                 sandbox.go()
@@ -119,3 +105,32 @@ def command(
         finally:
             sandbox.kill()
     return status
+
+
+def command() -> click.Command:
+    """The command as click sees it."""
+    import click
+
+    @click.command(
+        context_settings={"allow_interspersed_args": False},
+        epilog="""\b
+Examples:
+  netstack run -- curl http://192.168.65.2:8000/     a server on this host's loopback
+  netstack run -- bash                               a shell with a network of its own
+  netstack run --pcap all.pcap -v -- git clone URL   what went over the wire""",
+    )
+    @network_options
+    @click.argument(
+        "argv", nargs=-1, required=True, metavar="[--] COMMAND [ARGUMENT]...", type=click.UNPROCESSED
+    )
+    def run_command(**options: Any) -> int:
+        """Run COMMAND in a network namespace of its own.
+
+        It sees a network card with the address 192.168.65.3, reaches what this host reaches, and needs no root.
+        The exit status is the command's (128 + n after signal n); 126 and 127 say that it could not be started,
+        125 that there was no sandbox to start it in. Processes that it leaves behind lose their network when
+        it ends.
+        """
+        return run(**options)
+
+    return run_command

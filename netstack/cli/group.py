@@ -1,0 +1,73 @@
+"""The command group, as click sees it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from netstack import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["UsageError", "run_group"]
+
+COMMANDS = ("run", "attach", "demo")  # each is made by netstack.cli.NAME.command(), when it is asked for
+
+
+class UsageError(Exception):
+    """The command line is wrong: the message is one sentence, or the help where nothing was asked."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of ``--help``."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"netstack.cli.{cmd_name}").command()
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  netstack run -- curl http://192.168.65.2:8000/
+  netstack attach --netns blue --ifname tap0
+  netstack demo""",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def group() -> None:
+    """Gives a command, or a network namespace that exists, a full network without root.
+
+    Inside, 192.168.65.1 is the gateway (DNS and DHCP too) and 192.168.65.2 stands for this host's loopback.
+    """
+
+
+def run_group(arguments: Sequence[str]) -> int:
+    """Runs the command that the arguments name; its exit status.
+
+    Raises:
+        UsageError: they name none, or not rightly.
+        KeyboardInterrupt: the user has interrupted it.
+    """
+    try:
+        result = group.main(args=list(arguments), prog_name="netstack", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as err:
+        raise UsageError(err.format_message()) from None
+    except click.UsageError as err:
+        path = err.ctx.command_path if err.ctx is not None else "netstack"
+        raise UsageError(f"netstack: {err.format_message().rstrip('.')}: see {path} --help") from None
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else 0
