@@ -73,11 +73,11 @@ class HostServices:
         while True:
             try:
                 data, peer = self._udp.recvfrom(65535)
+                senders[_name(peer)] += 1
+                self.saw["udp"] = [f"{count} datagrams from {sender}" for sender, count in senders.items()]
                 self._udp.sendto(data, peer)
             except OSError:
                 return
-            senders[_name(peer)] += 1
-            self.saw["udp"] = [f"{count} datagrams from {sender}" for sender, count in senders.items()]
 
     def _serve_bulk(self) -> None:
         while True:

@@ -1,7 +1,7 @@
 """What the commands share: the options of a network, and the summary at its end.
 
 The options stand here as data. click makes its own of them (`network_options`), with help and messages;
-`parse_plainly` understands only what is right, so that ``netstack run`` starts without waiting for click's import.
+`parse_plainly` understands only what is right, so that ``netstack run`` starts without waiting for click.
 """
 
 from __future__ import annotations

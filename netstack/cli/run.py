@@ -126,10 +126,10 @@ Examples:
     def run_command(**options: Any) -> int:
         """Run COMMAND in a network namespace of its own.
 
-        It sees a network card with the address 192.168.65.3, reaches what this host reaches, and needs no root.
-        The exit status is the command's (128 + n after signal n); 126 and 127 say that it could not be started,
-        125 that there was no sandbox to start it in. Processes that it leaves behind lose their network when
-        it ends.
+        It sees a network card with the address 192.168.65.3, reaches what this host reaches, and needs no
+        root. The exit status is the command's (128 + n after signal n); 126 and 127 say that it could not be
+        started, 125 that there was no sandbox to start it in. Processes that it leaves behind lose their
+        network when it ends.
         """
         return run(**options)
 
