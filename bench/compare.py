@@ -1,8 +1,8 @@
 """Throughput, processor time and start-up time of netstack beside its yardstick and its peers.
 
-Each measurement has namespaces of its own, TCP congestion control cubic in all of them where the caller may choose it, one iperf3 stream
-to a server on the host's loopback. The systems take turns inside each repetition, so that a machine which gets slower
-or faster does so for all of them.
+Each measurement has namespaces of its own, TCP congestion control cubic in all of them where the caller may
+choose it, one iperf3 stream to a server on the host's loopback. The systems take turns inside each
+repetition, so that a machine which gets slower or faster does so for all of them.
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one iperf3 run")
     parser.add_argument("--mtu", type=int, action="append", help=f"default: {' and '.join(map(str, MTUS))}")
     parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="default: all")
-    parser.add_argument("--start-up", type=int, default=10, metavar="N", help="runs of the start-up; 0 for none")
+    parser.add_argument(
+        "--start-up", type=int, default=10, metavar="N", help="runs of the start-up; 0 for none"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--check", action="store_true", help="fail when netstack misses what is asked of it")
     options = parser.parse_args(argv)
@@ -199,7 +201,8 @@ def main(argv: list[str]) -> int:
         return 1
 
     print_table(names, mtus, samples)
-    print(f"congestion control {', '.join(sorted({s.congestion for s in samples}))}; {os.cpu_count()} processors")
+    congestion = ", ".join(sorted({s.congestion for s in samples}))
+    print(f"congestion control {congestion}; {os.cpu_count()} processors")
     verdicts = bars(medians(samples))
     start_up: list[float] = []
     if options.start_up and "netstack" in names:

@@ -104,8 +104,9 @@ def pasta_help() -> str:
 
 
 def start_pasta(lab: Lab, mtu: int) -> Running:
-    # It copies the host's address and route to the guest, and the gateway's address stands for the host's loopback.
-    # No ports are forwarded: with them, traffic from loopback to loopback would be spliced and never see the TAP.
+    # It copies the host's address and route to the guest; the gateway's address stands for the host's
+    # loopback. No ports are forwarded: with them, traffic between loopbacks would be spliced and never see
+    # the TAP.
     ports = [word for option in ("-t", "-u", "-T", "-U") for word in (option, "none")]
     runas = ["--runas", "0:0"] if os.geteuid() == 0 else []  # nobody may not enter the guest
     mapping = ["--map-host-loopback", ROUTER] if "--map-host-loopback" in pasta_help() else []

@@ -14,4 +14,4 @@ cdef class Engine:
     cpdef close(self)
     cdef _wake_token(self)
     cdef _configure(self, dict s, uint64_t k0, uint64_t k1)
-    cdef _add(self, link_t *link, owner)
+    cdef _add(self, link_t *link, int fd, owner)

@@ -224,14 +224,14 @@ cdef class Engine:
         cdef link_t *link = tap_link_new(fd, granted, mtu)
         if link == NULL:
             raise OSError("the TAP cannot be used")
-        return self._add(link, None)
+        return self._add(link, link.fd, None)
 
     def add_memory(self, MemoryLink link not None) -> int:
         """Attaches a link in memory. Returns the port."""
-        return self._add(link.link, link)
+        return self._add(link.link, link.wake_fd, link)
 
-    cdef _add(self, link_t *link, owner):
-        cdef int64_t port = self.call(CALL_ADD_PORT, link, 0)
+    cdef _add(self, link_t *link, int fd, owner):
+        cdef int64_t port = self.call(CALL_ADD_PORT, link, fd)
         if port < 0:
             link.close(link)
             raise OSError(f"the link cannot be attached: at most {MAX_PORTS - 1} may be at one time")

@@ -39,7 +39,7 @@ log = logging.getLogger("netstack")
 CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
 MAX_DNS_QUERIES = 1024
 TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
-BUFFER_INITIAL = 65536
+BUFFER_INITIAL = 1 << 20
 
 # Kinds of messages from the engine (nat/context.pxd: mail_kind) and their layouts.
 MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE = range(1, 7)

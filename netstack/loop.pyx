@@ -226,7 +226,8 @@ cdef void run_timers(engine_t *e) noexcept nogil:
 
 # --- calls
 
-cdef int64_t add_port(engine_t *e, link_t *link) noexcept nogil:
+cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
+    """``fd`` tells when the link has frames: its own descriptor, or the wake-up of a link in memory."""
     cdef port_t *port
     cdef int i
     for i in range(1, MAX_PORTS):
@@ -238,11 +239,11 @@ cdef int64_t add_port(engine_t *e, link_t *link) noexcept nogil:
     if port == NULL:
         return -1
     port.polled.kind = POLLED_LINK
-    port.polled.fd = link.fd
+    port.polled.fd = fd
     port.link = link
     port.index = i
     port.readable = 1
-    if link.fd >= 0 and poller_add(e.poller, link.fd, POLL_READ, &port.polled) < 0:
+    if fd >= 0 and poller_add(e.poller, fd, POLL_READ, &port.polled) < 0:
         free(port)
         return -1
     e.ports[i] = port
@@ -312,7 +313,7 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
     cdef upstreams_arg *ups
     cdef neighbor *known
     if call.kind == CALL_ADD_PORT:
-        return add_port(e, <link_t *>call.arg)
+        return add_port(e, <link_t *>call.arg, <int>call.number)
     if call.kind == CALL_REMOVE_PORT:
         if call.number <= 0 or call.number >= e.n_ports or e.ports[call.number] == NULL:
             return -1

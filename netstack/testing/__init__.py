@@ -1,1 +1,33 @@
+"""What tests of netstack, and of programs that use it, are made of.
 
+- ``guest``: a guest in memory, for any machine: :func:`memory_guest` gives one to a gateway.
+- ``lab``: network namespaces with a guest, a host and a world behind a router (Linux, root or a user
+  namespace), built of the pieces in ``namespace``; ``servers``: echo and name servers for them;
+  ``impairment``: a bad path between.
+
+Nothing of it is needed to run netstack. It may import everything of netstack's; only ``cli`` (its demo)
+imports it. Imports are lazy, so that a test which needs no gateway does not load one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netstack.gateway import Gateway
+
+    from .guest import Guest
+
+__all__ = ["memory_guest"]
+
+
+def memory_guest(gateway: Gateway, **options: Any) -> Guest:
+    """A guest in this process for a gateway, started or not yet.
+
+    Args:
+        gateway: gets a link in memory for it.
+        options: as of :class:`netstack.testing.guest.Guest`.
+    """
+    from .guest import Guest
+
+    return Guest(gateway, **options)

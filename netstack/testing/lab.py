@@ -9,8 +9,8 @@ Nothing in it touches the machine's own network, so tests and benches may bind a
         lab.attach()
         client = lab.guest.connect(HOST_ALIAS, 8000)
 
-It needs root, or the user namespace that ``python -m netstack.testing.lab -- COMMAND`` makes. Tests that use it
-should first ask :func:`netstack.testing.namespace.unavailable`.
+It needs root, or the user namespace that ``python -m netstack.testing.lab -- COMMAND`` makes. Tests that use
+it should first ask :func:`netstack.testing.namespace.unavailable`.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class Lab:
     def world(self, mtu: int = 1500) -> tuple[Namespace, Namespace]:
         """Puts a router and a remote network behind the host: (router, world).
 
-        The router knows ``UNREACHABLE`` as unreachable and drops what goes to ``SILENT``. ``mtu`` is that of the far
-        network: below 1500 the path to the world has a bottleneck for path MTU discovery.
+        The router knows ``UNREACHABLE`` as unreachable and drops what goes to ``SILENT``. ``mtu`` is that
+        of the far network: below 1500 the path to the world has a bottleneck for path MTU discovery.
         """
         router, world = self.namespace("router"), self.namespace("world")
         self.veth((self.host, "up0", f"{WORLD_HOST}/24"), (router, "down0", f"{ROUTER}/24"))
@@ -150,7 +150,7 @@ class Lab:
     # --- what stands between the guest and the host
 
     def wire_by_kernel(self) -> None:
-        """The guest gets a cable to the host, which routes for it: the reference that netstack is compared with."""
+        """The guest gets a cable to the host, which routes for it: what netstack is compared with."""
         self.veth((self.guest, TAP, ""), (self.host, "guest0", f"{GATEWAY}/{PREFIX_LENGTH}"))
         self.host.ip("address", "add", f"{HOST_ALIAS}/{PREFIX_LENGTH}", "dev", "guest0")
         self.host.sysctl("net.ipv4.ip_forward", "1")
@@ -170,7 +170,8 @@ class Lab:
             mtu: of the guest's device.
             configure: the guest's device gets its address (from the command, or from the laboratory behind an
                 impaired path).
-            impairment: settings of :class:`netstack.testing.impairment.ImpairmentBox` between guest and stack.
+            impairment: settings of :class:`netstack.link.impair.Impairment` for both ways between guest and
+                stack.
 
         Raises:
             ProgramError: it ended, or was not ready in time; the message holds what it printed.
@@ -204,17 +205,17 @@ class Lab:
         configure: bool = True,
         impairment: dict[str, float] | None = None,
     ) -> Iterator[Gateway]:
-        """A gateway of this process that serves the guest: its threads and sockets live in the host namespace."""
+        """A gateway of this process that serves the guest; its threads are in the host namespace."""
         from ..config import Config
         from ..gateway import Gateway
-        from ..host.tun import open_tap
+        from ..host.namespace import open_tap
 
         settings = config or Config()
         if settings.dns is None:
             settings = settings.replace(resolv_conf=str(self.host.resolv_conf))
         target = self.guest if impairment is None else self._bad_path(impairment)
         with target.entered():
-            fd, granted, _ = open_tap(TAP)
+            fd, _, granted = open_tap(TAP)
         with self.host.entered():
             gw = Gateway(settings)
             gw.add_tap(fd, granted, mtu=settings.mtu)
@@ -230,10 +231,18 @@ class Lab:
 
     def _bad_path(self, impairment: dict[str, float]) -> Namespace:
         """Joins the guest's ``imp0`` and a bridge in a namespace between: that one."""
+        from ..host.namespace import open_tap
         from .impairment import ImpairmentBox
 
         between = self.namespace("bridge")
-        self._stack.enter_context(ImpairmentBox(str(self.guest.path), str(between.path), **impairment))
+        ends = []
+        for ns in (self.guest, between):
+            with ns.entered():
+                fd, _, _ = open_tap(BAD_PATH, 0)
+            self._stack.callback(os.close, fd)
+            ends.append(fd)
+        other = {**impairment, "seed": int(impairment.get("seed", 1)) + 1}  # the two ways fail on their own
+        self._stack.enter_context(ImpairmentBox(*ends, up=impairment, down=other))
         between.ip("link", "add", "br0", "type", "bridge")
         for device in (BAD_PATH, "br0"):
             between.ip("link", "set", device, "up")
@@ -267,9 +276,9 @@ def _await_ready(process: Process, reader: int, timeout: float = 20.0) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``python -m netstack.testing.lab [--] COMMAND``: runs it as root of a user namespace with a place for names.
+    """``python -m netstack.testing.lab [--] COMMAND``: runs it as root of a user namespace.
 
-    Laboratories work inside it without any privilege, where the machine allows user namespaces and /dev/net/tun.
+    Laboratories work inside it without privilege, where the machine allows user namespaces and /dev/net/tun.
     """
     command = list(argv[1:] if argv[:1] == ["--"] else argv)
     if not command:
@@ -282,10 +291,10 @@ def main(argv: Sequence[str]) -> int:
     # `ip netns` keeps names below /run/netns, which is the machine's; a file system of our own hides it.
     setup = (
         "if [ -d /run/netns ]; then mount -t tmpfs tmpfs /run/netns; else"
-        ' target=$(readlink -f /etc/resolv.conf); mount -t tmpfs tmpfs /run && mkdir -p /run/netns "${target%/*}"'
-        ' && { [ -e "$target" ] || : > "$target"; }; fi && exec "$@"'
+        " target=$(readlink -f /etc/resolv.conf); mount -t tmpfs tmpfs /run"
+        ' && mkdir -p /run/netns "${target%/*}" && { [ -e "$target" ] || : > "$target"; }; fi && exec "$@"'
     )
-    os.execv(
+    return os.execv(
         unshare, [unshare, "--user", "--map-root-user", "--net", "--mount", "sh", "-c", setup, "sh", *command]
     )
 

@@ -1,8 +1,9 @@
 """Network namespaces and the programs that run in them (Linux, iproute2 and util-linux).
 
-A :class:`Namespace` is made and removed with ``ip netns``; programs in it are :class:`Process` objects which write
-to files, so that no pipe can fill, and which are killed and reaped when the namespace goes. Sockets made with
-:meth:`Namespace.socket` belong to the namespace and can then be used from any thread of the caller.
+A :class:`Namespace` is made and removed with ``ip netns``; programs in it are :class:`Process` objects which
+write to files, so that no pipe can fill, and which are killed and reaped when the namespace goes. Sockets
+made with :meth:`Namespace.socket` belong to the namespace and can then be used from any thread of the
+caller.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ class Process:
         Raises:
             ProgramError: the program ended, or the time is over.
         """
-        return self.wait_until(lambda: re.search(pattern, self.text, re.MULTILINE), f"print {pattern!r}", timeout)
+        return self.wait_until(
+            lambda: re.search(pattern, self.text, re.MULTILINE), f"print {pattern!r}", timeout
+        )
 
     def wait_listening(self, port: int, timeout: float = 20.0) -> None:
         """Waits until a TCP socket of the program's namespace listens on ``port``.
@@ -146,7 +149,7 @@ class Process:
         self.wait_until(lambda: port in listening_ports(self.pid), f"listen on port {port}", timeout)
 
     def wait_until(self, test: Callable[[], T], what: str, timeout: float = 20.0) -> T:
-        """Waits until ``test()`` is true and returns its result; ``what`` says in the error what did not happen.
+        """Waits until ``test()`` is true and returns its result; ``what`` is for the error's text.
 
         Raises:
             ProgramError: the program ended, or the time is over.
@@ -210,7 +213,7 @@ def listening_ports(pid: int) -> set[int]:
 
 
 class Namespace:
-    """One network namespace with its own resolver file. Make it with :meth:`create`, remove it with :meth:`close`."""
+    """One network namespace with a resolver file; from :meth:`create` to :meth:`close`."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -222,7 +225,7 @@ class Namespace:
 
     @classmethod
     def create(cls, role: str, directory: Path, congestion: str = "cubic") -> Namespace:
-        """Makes a namespace called ``nslab<pid>-<role>``, its loopback up, echo sockets allowed for everybody.
+        """Makes a namespace ``nslab<pid>-<role>``, its loopback up, echo sockets allowed for everybody.
 
         Args:
             role: the readable part of the name, unique in this process.
@@ -259,8 +262,9 @@ class Namespace:
         with contextlib.suppress(OSError):
             self.sysctl(key, name)
             return
-        # Outside the first namespace only algorithms that are allowed to everybody may be chosen. Allow this one for
-        # as long as it takes to choose it. A user namespace may not: it keeps the machine's choice.
+        # Outside the first namespace only algorithms that are allowed to everybody may be chosen. Allow
+        # this one for as long as it takes to choose it. A user namespace may not: it keeps the machine's
+        # choice.
         with contextlib.suppress(OSError), CONGESTION_ALLOWED.open("r+") as allowed:
             fcntl.flock(allowed, fcntl.LOCK_EX)
             before = allowed.read().strip()
@@ -279,7 +283,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """The calling thread is in this namespace inside the ``with`` block, and so are threads that it starts."""
+        """Inside the ``with`` block the calling thread is in this namespace, and threads that it starts."""
         with open("/proc/thread-self/ns/net") as home, self.path.open() as there:
             _setns(there.fileno())
             try:
@@ -287,9 +291,7 @@ class Namespace:
             finally:
                 _setns(home.fileno())
 
-    def socket(
-        self, family: int = net.AF_INET, kind: int = net.SOCK_STREAM, proto: int = 0
-    ) -> net.socket:
+    def socket(self, family: int = net.AF_INET, kind: int = net.SOCK_STREAM, proto: int = 0) -> net.socket:
         """A socket of this namespace, usable from any thread."""
         with self.entered():
             return net.socket(family, kind, proto)
@@ -354,7 +356,7 @@ class Namespace:
         pass_fds: Sequence[int] = (),
         cwd: str | os.PathLike[str] | None = None,
     ) -> Process:
-        """Starts a program here, with this namespace's ``/etc/resolv.conf``. It is stopped when the namespace closes."""
+        """Starts a program here, with this namespace's ``/etc/resolv.conf``; :meth:`close` stops it."""
         self._count += 1
         output = self.directory / f"{self.name}.{self._count}.{os.path.basename(args[0])}.out"
         process = Process(self._argv(args), args, output, env, pass_fds, cwd)
@@ -387,11 +389,12 @@ class Namespace:
             )
         except subprocess.TimeoutExpired as late:
             raise ProgramError(
-                f"{' '.join(args)} took longer than {timeout} s; it printed:\n{late.stdout!r}\n{late.stderr!r}"
+                f"{' '.join(args)} took longer than {timeout} s; it printed:\n{late.stdout!r} {late.stderr!r}"
             ) from None
         if check and done.returncode != 0:
             raise ProgramError(
-                f"{' '.join(args)} ended with status {done.returncode}; it printed:\n{done.stdout}\n{done.stderr}"
+                f"{' '.join(args)} ended with status {done.returncode}; it printed:\n"
+                f"{done.stdout}\n{done.stderr}"
             )
         return done
 
@@ -447,7 +450,7 @@ def workspace() -> Path:
 
 
 def in_thread(function: Callable[[], T], name: str = "lab") -> Callable[[float], T]:
-    """Runs ``function`` in a thread; the result is a function ``join(timeout)`` that returns or raises what it did."""
+    """Runs ``function`` in a thread; ``join(timeout)``, which is returned, returns or raises what it did."""
     box: list[T] = []
     failed: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Small servers for tests: each takes sockets that are already bound, so that they may come from any namespace."""
+"""Small servers for tests. Each takes a bound socket, so that it may come from any namespace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class Server:
-    """An event loop in a thread of its own; a context manager. Subclasses start what they serve in ``serve``."""
+    """An event loop in a thread of its own; a context manager. Subclasses begin their work in ``serve``."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -128,11 +128,11 @@ class UdpEcho(Server):
 
 
 class DnsResponder(UdpEcho):
-    """A name server which answers each question with the record data that a table holds, and any response code.
+    """A name server which answers each question with the record data and the code that a table holds.
 
     Args:
         sock: a bound UDP socket.
-        table: (lower-case name, type) -> (rcode, record data or None). Any other question is not answered at all.
+        table: (lower-case name, type) -> (rcode, record data or None). Any other question is not answered.
     """
 
     def __init__(self, sock: socket.socket, table: dict[tuple[str, int], tuple[int, bytes | None]]) -> None:

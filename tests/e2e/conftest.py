@@ -1,7 +1,7 @@
 """A guest, netstack as its network, a host, a router and a world: one for each test module.
 
-With NETSTACK_STANDIN=kernel the kernel routes in netstack's place. That tests these tests: what fails then, apart
-from what only a NAT or netstack's own services can do, is wrong in the test and not in netstack.
+With NETSTACK_STANDIN=kernel the kernel routes in netstack's place. That tests these tests: what fails then,
+apart from what only a NAT or netstack's services can do, is wrong in the test and not in netstack.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bulk transfers over a path that loses, delays and reorders: every byte arrives, and no connection is reset."""
+"""Bulk transfers over a path that loses, delays and reorders: every byte arrives, nothing is reset."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def client(lab):
     script.chmod(0o755)
 
     def run(*options):
-        done = lab.guest.run(*program, "-i", TAP, "-f", "-n", "-q", "-t", "5", "-T", "1", "-s", str(script), *options)
+        done = lab.guest.run(
+            *program, "-i", TAP, "-f", "-n", "-q", "-t", "5", "-T", "1", "-s", str(script), *options
+        )
         told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         assert told["event"] in ("bound", "renew"), done.stdout
         return told

@@ -72,7 +72,7 @@ def test_a_closed_port_in_the_world_refuses(net):
 
 def test_unreachable_is_an_error_at_once(net):
     start = time.monotonic()
-    with pytest.raises(OSError, match="No route to host|Network is unreachable"):
+    with pytest.raises(OSError, match=r"No route to host|Network is unreachable"):
         net.guest.connect(UNREACHABLE, 80)
     assert time.monotonic() - start < 3
 
@@ -281,7 +281,8 @@ def test_many_connections_leave_nothing_behind(net, in_turn, at_once):
     hold_open(net, at_once)
     if watched is not None:
         assert returns_to(watched.descriptors, descriptors), f"{watched.descriptors()} descriptors"
-        # Memory goes back to the allocator's habits: a page here and there may stay, a connection's rings may not.
+        # Memory goes back to the allocator's habits: a page here and there may stay, a connection's rings
+        # may not.
         assert returns_to(watched.resident, memory + 16 * MIB), (
             f"{(watched.resident() - memory) / MIB:.0f} MiB were kept"
         )

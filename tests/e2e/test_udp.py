@@ -72,7 +72,9 @@ def test_a_closed_port_out_in_the_world_refuses(net):
 
 def test_an_unreachable_host_is_reported(net):
     with bound(net.guest) as guest:
-        guest.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)  # Linux keeps soft errors from those who did not ask
+        guest.setsockopt(
+            socket.IPPROTO_IP, IP_RECVERR, 1
+        )  # Linux keeps soft errors from those who did not ask
         guest.connect((UNREACHABLE, 9))
         guest.send(b"anybody?")
         with pytest.raises(OSError, match="No route to host"):
