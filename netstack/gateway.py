@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import logging
 import os
 import select
 import socket
@@ -23,26 +22,28 @@ from typing import TYPE_CHECKING, Any
 from .config import Config, parse_mac
 from .engine import Engine
 from .errors import ConfigError, NetstackError
-from .services.dhcp4 import BROADCAST_MAC, DhcpServer, DhcpSettings
 from .services.dns_table import DnsTable
 from .services.resolv_conf import ResolvConfWatcher, parse_upstreams
 
 if TYPE_CHECKING:
+    import logging
     from types import TracebackType
 
     from .link.memory import MemoryLink
+    from .services.dhcp4 import DhcpServer
 
 __all__ = ["Gateway", "start"]
-
-log = logging.getLogger("netstack")
 
 CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
 MAX_DNS_QUERIES = 1024
 TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
 BUFFER_INITIAL = 1 << 20
+BROADCAST_MAC = b"\xff" * 6
 
 # Kinds of messages from the engine (nat/context.pxd: mail_kind) and their layouts.
-MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE = range(1, 7)
+MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE = (
+    range(1, 7)
+)
 DHCP_HEAD = struct.Struct("=i6sHII")
 FLOW_HEAD = struct.Struct("=Q16s16sHHI")
 
@@ -71,6 +72,13 @@ class PendingFlow:
         return f"<PendingFlow {self.id}: {self.guest[0]}:{self.guest[1]} to {self.peer[0]}:{self.peer[1]}>"
 
 
+def logger() -> logging.Logger:
+    """The package's logger; logging is imported when there is something to say."""
+    import logging
+
+    return logging.getLogger("netstack")
+
+
 def address_text(raw: bytes) -> str:
     """The text of a 16-byte address, IPv4 where it is a mapped one."""
     address = ipaddress.IPv6Address(raw)
@@ -88,7 +96,9 @@ class Gateway:
     stepped on virtual time with :meth:`step`.
     """
 
-    def __init__(self, config: Config | None = None, *, dialer: Dialer | None = None, now_ns: int = 0) -> None:
+    def __init__(
+        self, config: Config | None = None, *, dialer: Dialer | None = None, now_ns: int = 0
+    ) -> None:
         self.config = config or Config()
         self._dialer = dialer
         self._threads: list[threading.Thread] = []
@@ -104,7 +114,9 @@ class Gateway:
             self._engine = Engine(self._settings(now_ns))
             self._resolver = ResolvConfWatcher(self.config.resolv_conf) if self.config.dns is None else None
             self._upstreams: tuple[tuple[str, int], ...] = ()
-            self._dhcp = DhcpServer(self._dhcp_settings())
+            self._dhcp: DhcpServer | None = None  # made when a guest is first admitted or asks
+            self._static: list[tuple[bytes, str, str]] = []  # guests admitted before that
+            self._check_addresses()
             self._read_resolver()
             self._publish_names()
             if self.config.pcap:
@@ -157,28 +169,44 @@ class Gateway:
             "time_wait_ns": ns(TIME_WAIT_SECONDS),
         }
 
-    def _dhcp_settings(self) -> DhcpSettings:
-        c = self.config
-        return DhcpSettings(
-            server=ipaddress.IPv4Address(c.gateway),
-            network=ipaddress.IPv4Network(c.network),
-            first=ipaddress.IPv4Address(c.first_guest),
-            last=ipaddress.IPv4Address(c.last_guest),
-            routers=(ipaddress.IPv4Address(c.gateway),),
-            dns_servers=(ipaddress.IPv4Address(c.gateway),),
-            domain=c.domain,
-            mtu=c.mtu,
-            lease_seconds=c.lease_seconds,
-            static=c.leases,
-            excluded=(ipaddress.IPv4Address(c.host_alias),) if c.host_alias else (),
-        )
+    def _check_addresses(self) -> None:
+        """Static leases are checked at once, not when the first guest asks."""
+        if self.config.leases:
+            self._dhcp_server()
+
+    def _dhcp_server(self) -> DhcpServer:
+        """To be called with the lock held once there are threads."""
+        if self._dhcp is None:
+            from .services.dhcp4 import DhcpServer, DhcpSettings
+
+            c = self.config
+            gateway = ipaddress.IPv4Address(c.gateway)
+            self._dhcp = DhcpServer(
+                DhcpSettings(
+                    server=gateway,
+                    network=ipaddress.IPv4Network(c.network),
+                    first=ipaddress.IPv4Address(c.first_guest),
+                    last=ipaddress.IPv4Address(c.last_guest),
+                    routers=(gateway,),
+                    dns_servers=(gateway,),
+                    domain=c.domain,
+                    mtu=c.mtu,
+                    lease_seconds=c.lease_seconds,
+                    static=c.leases,
+                    excluded=(ipaddress.IPv4Address(c.host_alias),) if c.host_alias else (),
+                )
+            )
+            for mac, address, name in self._static:
+                self._dhcp.reserve(mac, address, name)
+            self._static.clear()
+        return self._dhcp
 
     def _publish_names(self) -> None:
         c = self.config
         names: dict[str, Any] = {name: c.gateway for name in c.gateway_names}
         if c.host_alias:
             names.update(dict.fromkeys(c.host_names, c.host_alias))
-        for lease in self._dhcp.leases():
+        for lease in self._dhcp.leases() if self._dhcp is not None else ():
             if lease.name:
                 names[f"{lease.name}.{c.domain}"] = str(lease.address)
         self._names = DnsTable(names, reverse=True)
@@ -229,7 +257,9 @@ class Gateway:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     async def __aenter__(self) -> Gateway:
@@ -288,8 +318,11 @@ class Gateway:
             raise ConfigError(f"a guest with the fixed address {address} needs its MAC as well")
         raw = parse_mac("mac", mac)
         with self._lock:
-            self._dhcp.reserve(raw, address, name)
-            self._publish_names()
+            if self._dhcp is None and not name:
+                self._static.append((raw, address, name))
+            else:
+                self._dhcp_server().reserve(raw, address, name)
+                self._publish_names()
         self._engine.learn(address, raw, port)
 
     def remove(self, port: int) -> None:
@@ -306,7 +339,8 @@ class Gateway:
 
     def stats(self) -> dict[str, int]:
         """All counters by name; drops and what was done alike."""
-        return self._engine.counters() | {f"dhcp_{k}": v for k, v in self._dhcp.counters.items()}
+        dhcp = self._dhcp.counters if self._dhcp is not None else {}
+        return self._engine.counters() | {f"dhcp_{k}": v for k, v in dhcp.items()}
 
     def flows(self) -> list[dict[str, Any]]:
         """The flows that there are, a dict each (see :meth:`netstack.engine.Engine.flows`)."""
@@ -315,7 +349,7 @@ class Gateway:
     def leases(self) -> list[Any]:
         """The addresses given out."""
         with self._lock:
-            return list(self._dhcp.leases())
+            return list(self._dhcp_server().leases())
 
     # --- virtual time
 
@@ -342,7 +376,7 @@ class Gateway:
             try:
                 self._handle_mail()
             except Exception:
-                log.exception("a message from the engine could not be handled")
+                logger().exception("a message from the engine could not be handled")
 
     def _handle_mail(self) -> bool:
         mail = self._engine.mail()
@@ -356,7 +390,7 @@ class Gateway:
             elif kind == MAIL_RESOLVER_CHECK:
                 self._read_resolver()
             elif kind == MAIL_PING_FORBIDDEN:
-                log.warning(
+                logger().warning(
                     "pings beyond the gateway cannot be sent: the kernel forbids ping sockets to this user; "
                     'allow them with: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
                 )
@@ -368,20 +402,21 @@ class Gateway:
     def _on_dhcp(self, message: bytes) -> None:
         port, mac, _, source, _ = DHCP_HEAD.unpack_from(message)
         with self._lock:
-            before = self._dhcp.generation
-            reply = self._dhcp.handle(message[DHCP_HEAD.size :], self._now(), mac)
-            if self._dhcp.generation != before:
+            server = self._dhcp_server()
+            before = server.generation
+            reply = server.handle(message[DHCP_HEAD.size :], self._now(), mac)
+            if server.generation != before:
                 self._publish_names()
         if reply is None:
             return
         # The link tells who asked; a reply never goes to a MAC that the message merely claims.
-        to = reply.mac if reply.mac == BROADCAST_MAC else mac
+        to = BROADCAST_MAC if reply.mac == BROADCAST_MAC else mac
         self._engine.send_udp(port, to, self.config.gateway, 67, reply.address, reply.port, reply.payload)
 
     def _on_link_closed(self, port: int) -> None:
         label = self._ports.pop(port, f"port {port}")
         self._engine.forget_link(port)
-        log.info("link %s closed", label)
+        logger().info("link %s closed", label)
         with self._closed_links:
             self._links_closed += 1
             self._closed_links.notify_all()
