@@ -4,6 +4,7 @@ A station that has not been heard for the ageing time is forgotten when it is lo
 full (at most once in an eighth of the ageing time, so that a flood of invented addresses costs no more than
 one walk now and then).
 """
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -132,6 +133,7 @@ cdef uint32_t switch_len(const switch_t *s) noexcept nogil:
     return table_len(s.stations)
 
 
+@cython.auto_pickle(False)
 cdef class Switch:
     """The switch as a Python object; MACs are six bytes, times are nanoseconds."""
 

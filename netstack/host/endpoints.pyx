@@ -7,6 +7,7 @@ host's errno.
 import os
 import socket as _socket
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
@@ -58,12 +59,13 @@ cdef int put_options(sock_options *o, int ttl, uint32_t mark, str interface) exc
     return 0
 
 
+@cython.auto_pickle(False)
 cdef class Endpoint:
     """A descriptor that is closed with its object."""
 
     cdef int fd
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self):
         self.fd = -1
 
     def __dealloc__(self):
@@ -116,6 +118,7 @@ cdef class Endpoint:
         }
 
 
+@cython.auto_pickle(False)
 cdef class StreamSocket(Endpoint):
     """A connected stream: from ``connect``, ``accept`` or ``pair``."""
 
@@ -179,12 +182,13 @@ cdef class StreamSocket(Endpoint):
         checked(sock_shutdown_write(self.fileno()))
 
 
+@cython.auto_pickle(False)
 cdef class Listener(Endpoint):
     """A listening TCP socket; port 0 lets the system choose (see ``port``)."""
 
     cdef readonly int port
 
-    def __init__(self, str address, uint16_t port=0, int backlog=128):
+    def __init__(self, str address="127.0.0.1", uint16_t port=0, int backlog=128):
         cdef uint8_t addr[16]
         cdef uint16_t bound = 0
         put_address(addr, address)
@@ -200,6 +204,7 @@ cdef class Listener(Endpoint):
         return out, (get_address(addr), port)
 
 
+@cython.auto_pickle(False)
 cdef class UdpSocket(Endpoint):
     """A UDP socket bound to ``address`` (the wildcard of a family, mostly)."""
 
@@ -265,6 +270,7 @@ cdef class UdpSocket(Endpoint):
             free(room)
 
 
+@cython.auto_pickle(False)
 cdef class EchoSocket(Endpoint):
     """An ICMP or ICMPv6 echo socket; PermissionError where neither a ping socket nor a raw one is allowed."""
 
@@ -298,6 +304,7 @@ cdef class EchoSocket(Endpoint):
         return bytes(out[:n]), get_address(addr), ttl
 
 
+@cython.auto_pickle(False)
 cdef class Wake:
     """A wake-up: ``fileno`` is readable between ``signal`` and ``clear``."""
 

@@ -1,10 +1,13 @@
+from typing_extensions import Self, disjoint_base
+
+@disjoint_base
 class Poller:
     READ: int
     WRITE: int
     ERROR: int
     HUP: int
     RDHUP: int
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     @property
     def backend(self) -> str: ...
     def add(self, fd: int, events: int, token: int) -> None: ...

@@ -5,6 +5,7 @@ asked for again until poller_rearm, which the user calls when a read or write ca
 hang-ups, which poll(2) reports unasked and for ever, silence the descriptor until it is re-armed when nothing
 else is asked for.
 """
+cimport cython
 from libc.errno cimport EEXIST, EINTR, EINVAL, ENOMEM, errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, getenv, realloc
@@ -358,6 +359,7 @@ cdef int poller_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout
     return n
 
 
+@cython.auto_pickle(False)
 cdef class Poller:
     """The poller as a Python object; tokens are integers.
 

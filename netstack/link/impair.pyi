@@ -1,7 +1,8 @@
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 WORDS: tuple[str, ...]
 
+@disjoint_base
 class Impairment:
     def __init__(
         self,
@@ -19,8 +20,9 @@ class Impairment:
     @classmethod
     def parse(cls, text: str) -> Self: ...
 
+@disjoint_base
 class ImpairedQueue:
-    def __init__(self, impairment: Impairment) -> None: ...
+    def __new__(cls, impairment: Impairment) -> Self: ...
     def push(self, frame: Buffer, now_ns: int) -> bool: ...
     def pop(self, now_ns: int) -> bytes | None: ...
     def next_deadline(self) -> int | None: ...

@@ -3,6 +3,7 @@
 A frame first meets loss, then a queue in front of a link of the given rate, then a delay. All chance comes
 from one seeded generator, so the same frames at the same times with the same seed meet the same fate.
 """
+cimport cython
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
@@ -213,6 +214,7 @@ cdef uint64_t impair_next(const impair_t *m) noexcept nogil:
     return m.heap[0].due if m.n else UINT64_MAX
 
 
+@cython.auto_pickle(False)
 cdef class Impairment:
     """The settings of one direction of a bad path.
 
@@ -276,6 +278,7 @@ cdef dict stats_dict(const impair_stats *s):
             "duplicated": s.duplicated, "corrupted": s.corrupted}
 
 
+@cython.auto_pickle(False)
 cdef class ImpairedQueue:
     """The model alone: ``push(frame, now_ns)`` and ``pop(now_ns)``, for tests and for paths joined by hand.
     """

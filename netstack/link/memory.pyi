@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self, disjoint_base
 
 from netstack.link.impair import Impairment
 
@@ -15,17 +15,18 @@ class FrameMeta(NamedTuple):
     csum_start: int = 0
     csum_offset: int = 0
 
+@disjoint_base
 class MemoryLink:
     wake_fd: int
     out_fd: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         mtu: int = 1500,
         features: Iterable[str] = (),
         queue: int = 1024,
         impair: Impairment | tuple[Impairment | None, Impairment | None] | None = None,
         real_time: bool = False,
-    ) -> None: ...
+    ) -> Self: ...
     def inject(self, frame: Buffer, meta: FrameMeta | None = None, now: int | None = None) -> bool: ...
     def drain(self, limit: int = 0) -> list[tuple[bytes, FrameMeta]]: ...
     def step(self, now: int | None = None) -> None: ...

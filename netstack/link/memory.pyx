@@ -6,6 +6,7 @@ queue.
 """
 from collections import namedtuple
 
+cimport cython
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -166,6 +167,7 @@ cdef void memory_close(link_t *link) noexcept nogil:
     pthread_mutex_unlock(&m.lock)
 
 
+@cython.auto_pickle(False)
 cdef class MemoryLink:
     """A link inside the process; the engine has one end, this object is the other.
 

@@ -1,6 +1,7 @@
 """Frames from and to a TAP device: one system call each, offload metadata in the 12-byte virtio header in
 front.
 """
+cimport cython
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -199,6 +200,7 @@ cdef link_t *tap_link_new(int fd, unsigned int granted, unsigned int mtu) noexce
     return &t.link
 
 
+@cython.auto_pickle(False)
 cdef class TapLink:
     """A TAP link as a Python object: it owns the descriptor.
 

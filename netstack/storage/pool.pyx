@@ -3,6 +3,7 @@
 A chunk is one allocation: its header, then per_chunk slots. Each slot ends with a pointer to its chunk, so
 that putting an object back is O(1) and needs no search. Objects of 64 bytes and more begin on a cache line.
 """
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -157,6 +158,7 @@ cdef uint64_t pool_bytes(const pool_t *p) noexcept nogil:
     return sizeof(pool_t) + <uint64_t>p.chunks * (HEADER + <uint64_t>p.slot * p.per_chunk)
 
 
+@cython.auto_pickle(False)
 cdef class Pool:
     """The pool as a Python object: objects are addresses, filled with a byte when taken to show that they are
     zeroed.
@@ -202,7 +204,7 @@ cdef class Pool:
         return pool_used(self.pool)
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Memory held."""
         return pool_bytes(self.pool)
 

@@ -3,6 +3,7 @@
 Ranges that touch are joined. New ranges mostly lie at the end (the newest segment behind a gap), so the
 search runs from there.
 """
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
@@ -102,6 +103,7 @@ cdef uint64_t ranges_bytes(const ranges_t *s) noexcept nogil:
     return total
 
 
+@cython.auto_pickle(False)
 cdef class Ranges:
     """The set as a Python object; iterating gives (left, right) in order."""
 
@@ -132,6 +134,6 @@ cdef class Ranges:
         return bool(ranges_contains(&self.ranges, left, right))
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """The number of bytes in the set."""
         return ranges_bytes(&self.ranges)

@@ -1,7 +1,8 @@
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self, disjoint_base
 
+@disjoint_base
 class Ring:
-    def __init__(self, offset: int = 0) -> None: ...
+    def __new__(cls, offset: int = 0) -> Self: ...
     @property
     def head(self) -> int: ...
     @property

@@ -4,6 +4,7 @@ The byte with stream offset ``o`` lies at ``memory[(o - origin) & (capacity - 1)
 ``head`` whenever the ring is empty, so that a ring which is drained as fast as it is filled keeps using the
 same few cache lines.
 """
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -193,6 +194,7 @@ cdef void ring_skip(ring_t *r, uint32_t n) noexcept nogil:
         r.origin = r.head
 
 
+@cython.auto_pickle(False)
 cdef class Ring:
     """The ring as a Python object: ``write``/``read`` bytes, ``place`` and ``commit`` for reassembly."""
 

@@ -5,6 +5,7 @@ number) with linear probing at a load of at most one half. A look-up touches one
 entry; growing reads only the index. Deletion closes the gap in the index (no tombstones) and moves the last
 entry into the hole.
 """
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
@@ -236,6 +237,7 @@ def siphash13(const uint8_t[::1] data, uint64_t k0, uint64_t k1) -> int:
     return table_hash(p, <uint32_t>data.shape[0], k0, k1)
 
 
+@cython.auto_pickle(False)
 cdef class Table:
     """The table as a Python object: bytes keys of one length to integers above 0."""
 
@@ -280,7 +282,7 @@ cdef class Table:
         return table_len(self.table)
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Memory held."""
         return table_bytes(self.table)
 

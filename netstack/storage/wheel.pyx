@@ -6,6 +6,7 @@ on the next level, and within a level the slots come in order: the next timer is
 lowest level that is not empty, which two bit scans find. When the wheel's tick reaches a slot of a higher
 level, its timers move to finer slots.
 """
+cimport cython
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -203,6 +204,7 @@ cdef uint32_t wheel_len(const wheel_t *w) noexcept nogil:
     return w.n
 
 
+@cython.auto_pickle(False)
 cdef class Wheel:
     """The wheel as a Python object; timers are small integers."""
 

@@ -1,19 +1,20 @@
 from types import TracebackType
 from typing import Any
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from netstack.link.impair import Impairment
 from netstack.link.memory import MemoryLink
 
+@disjoint_base
 class ImpairmentBox:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         a: int | MemoryLink,
         b: int | MemoryLink,
         up: Impairment | str | dict[str, Any] | None = None,
         down: Impairment | str | dict[str, Any] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
     @property

@@ -11,6 +11,7 @@ path. Typical use: a guest's namespace on one side, a bridge with the TAP that t
 import os
 import threading
 
+cimport cython
 from libc.errno cimport EPIPE, errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
@@ -55,6 +56,7 @@ cdef Impairment settings(object value):
     return Impairment(**value)
 
 
+@cython.auto_pickle(False)
 cdef class ImpairmentBox:
     """Joins ``a`` and ``b`` (TAP descriptors, which stay the caller's, or MemoryLinks); ``up`` is the path
     from a to b.

@@ -32,13 +32,13 @@ def test_against_a_set(size, per_chunk, limit, ops):
 
 def test_memory_falls_back():
     pool = Pool(100, 16, 10000)
-    empty = pool.bytes
+    empty = pool.nbytes
     addresses = [pool.get() for _ in range(1600)]
-    full = pool.bytes
+    full = pool.nbytes
     assert full - empty >= 1600 * 100
     for address in addresses:
         pool.put(address)
-    assert pool.bytes - empty <= (full - empty) // 100  # one chunk of a hundred stays
+    assert pool.nbytes - empty <= (full - empty) // 100  # one chunk of a hundred stays
 
 
 def test_wrong_sizes():

@@ -47,7 +47,7 @@ def test_against_a_set(base, limit, ops):
             assert ranges.contains(left, right) == (set(range(left, right)) <= model)
         assert list(ranges) == runs(model)
         assert len(ranges) == len(runs(model))
-        assert ranges.bytes == len(model)
+        assert ranges.nbytes == len(model)
 
 
 def test_limit_still_lets_ranges_join():

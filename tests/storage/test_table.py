@@ -66,15 +66,15 @@ def test_against_a_dictionary(key_size, limit, initial, ops):
 
 def test_grows_and_gives_back():
     table = Table(40, 16, 100_000, 3, 4)
-    small = table.bytes
+    small = table.nbytes
     keys = [i.to_bytes(40, "little") for i in range(20_000)]
     for i, key in enumerate(keys):
         assert table.put(key, i + 1) == 0
     assert all(table.get(key) == i + 1 for i, key in enumerate(keys))
-    assert table.bytes > 20_000 * 48
+    assert table.nbytes > 20_000 * 48
     for key in keys:
         assert table.delete(key) is not None
-    assert table.bytes == small
+    assert table.nbytes == small
 
 
 @pytest.mark.skipif(sys.hash_info.algorithm != "siphash13", reason="this interpreter hashes differently")
