@@ -1,4 +1,5 @@
-# RFC 9293 section 3.10.7.4, fifth step, in the states that may have data outstanding: what SEG.ACK and SEG.WND bring.
+# RFC 9293 section 3.10.7.4, fifth step, in the states that may have data outstanding: what SEG.ACK and
+# SEG.WND bring.
 from libc.stdint cimport uint32_t, uint64_t
 from netstack.tcp.block cimport tcb_t
 from netstack.wire.tcp cimport tcp_hdr

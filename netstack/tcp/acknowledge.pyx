@@ -13,9 +13,7 @@ from netstack.tcp.block cimport (
     memory_pressed,
     tcb_t,
     ts_clock,
-    u32_max,
     u32_min,
-    unsent,
 )
 from netstack.tcp.hystart cimport hystart_round, hystart_sample
 from netstack.tcp.recovery cimport ack_info, enter_cwr, recover, take_cumulative, take_sacks
@@ -25,8 +23,6 @@ from netstack.wire.tcp cimport TCP_ECE, TCP_FIN, TCP_SYN
 
 cdef enum:
     RELEASE_AFTER = 1000            # ms an empty ring keeps its memory
-    KEEP_SMALL = 0                  # capacity up to which an empty ring is given back at once
-    RAISE_AFTER = 600               # s until a lowered path MTU is tried again (RFC 1191 section 6.3)
 
 
 cdef void update_window(tcb_t *t, const tcp_hdr *hdr) noexcept nogil:
@@ -53,8 +49,9 @@ cdef void end_round(tcb_t *t, uint32_t ack, uint64_t now_ns) noexcept nogil:
 
 
 cdef void grow_send_buffer(tcb_t *t) noexcept nogil:
-    """The user was refused room. More helps only where the window is open, and where the ring is what limits: on a short
-    path a longer queue would only make the round trip longer (four of the shortest are enough to keep it busy)."""
+    """The user was refused room. More helps only where the window is open, and where the ring is what limits:
+    on a short path a longer queue would only make the round trip longer (four of the shortest are enough to
+    keep it busy)."""
     cdef uint64_t useful
     if t.snd_limit >= t.config.snd_buf_max or memory_pressed(t) or t.rate == 0 or t.min_rtt_ns == UINT64_MAX:
         return
@@ -66,7 +63,8 @@ cdef void grow_send_buffer(tcb_t *t) noexcept nogil:
 
 
 cdef bint send_room_event(tcb_t *t) noexcept nogil:
-    """True once the user, who was refused room, should be told of it: not for every ACK, but when a third is free."""
+    """True once the user, who was refused room, should be told of it: not for every ACK, but when a third is
+    free."""
     cdef uint32_t held = <uint32_t>(t.snd_ring.tail - t.snd_ring.head)
     if not t.snd_blocked:
         return False
@@ -95,7 +93,7 @@ cdef uint32_t drop_acknowledged(tcb_t *t, uint32_t ack, uint64_t now_ns) noexcep
             grow_send_buffer(t)
             if send_room_event(t):
                 events |= TCP_EV_SPACE
-        if n == held and t.snd_ring.capacity > KEEP_SMALL and t.shrink_at == UINT64_MAX:
+        if n == held and t.shrink_at == UINT64_MAX:
             t.shrink_at = now_ns + RELEASE_AFTER * <uint64_t>MS
     if t.snd_urgent and seq_geq(ack, t.snd_up):
         t.snd_urgent = 0
@@ -111,7 +109,9 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
 
     # SND.WND: newer by WL1/WL2; also an equal ACK with a larger window (RFC 9293 section 3.10.7.4)
     newer = seq_lt(t.snd_wl1, hdr.seq) or (t.snd_wl1 == hdr.seq and seq_leq(t.snd_wl2, ack))
-    if seq_geq(ack, t.snd_una) and (newer or (ack == t.snd_una and (<uint32_t>hdr.window << t.snd_wscale) > t.snd_wnd)):
+    if ack == t.snd_una and (<uint32_t>hdr.window << t.snd_wscale) > t.snd_wnd:
+        newer = True
+    if newer and seq_geq(ack, t.snd_una):
         update_window(t, hdr)
     if t.rtx_timer == TCP_TIMER_PERSIST:
         t.persist_out = 0               # the peer lives, whatever its window says (MUST-37)
@@ -138,7 +138,8 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
         t.dupacks = 0
         if seq_geq(ack, t.round_end):
             end_round(t, ack, now_ns)
-    elif t.tx.n and ack == t.snd_una and length == 0 and not hdr.flags & (TCP_SYN | TCP_FIN) and t.snd_wnd == before_wnd:
+    elif (t.tx.n and ack == t.snd_una and length == 0 and not hdr.flags & (TCP_SYN | TCP_FIN)
+            and t.snd_wnd == before_wnd):
         info.duplicate = 1
         if t.dupacks < 255:
             t.dupacks += 1

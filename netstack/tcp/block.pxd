@@ -1,5 +1,6 @@
-# The transmission control block: its types, and what every file of this folder asks of it. Declarations and inline
-# functions only: there is no module behind this file. Users cimport from netstack.tcp.tcb, which gathers all that is public.
+# The transmission control block: its types, and what every file of this folder asks of it. Declarations and
+# inline functions only: there is no module behind this file. Users cimport from netstack.tcp.tcb, which
+# gathers all that is public.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from netstack.storage.ranges cimport ranges_t
 from netstack.storage.ring cimport ring_span, ring_t
@@ -9,11 +10,13 @@ from netstack.wire.tcp cimport tcp_hdr
 cdef enum:
     TCP_EV_OUTPUT = 1       # tcp_next_segment has something to send
     TCP_EV_CONNECTED = 2    # the handshake is complete
-    TCP_EV_DATA = 4         # in-order bytes: first those of the delivery (in the frame), see tcp_take; else tcp_read_spans
+    # in-order bytes: first those of the delivery (in the frame), see tcp_take; else tcp_read_spans
+    TCP_EV_DATA = 4
     TCP_EV_SPACE = 8        # acknowledged bytes freed room: tcp_write_spans may give more
     TCP_EV_FIN = 16         # the peer's FIN is in order: after the bytes now readable comes the end
     TCP_EV_RESET = 32       # the peer reset the connection (or refused it)
-    TCP_EV_TIMEOUT = 64     # user time-out, R2 or keep-alive: the connection is dead; the RST, if any, is in the output
+    # user time-out, R2 or keep-alive: the connection is dead; the RST, if any, is in the output
+    TCP_EV_TIMEOUT = 64
     TCP_EV_CLOSED = 128     # state is CLOSED: the tcb may be freed once tcp_next_segment returns 0
     TCP_EV_ACKED_FIN = 256  # our FIN is acknowledged
     TCP_EV_URGENT = 512
@@ -28,7 +31,8 @@ ctypedef struct tcp_memory:         # shared by all connections of an engine
     uint64_t limit                  # beyond which windows shrink and rings do not grow
 
 ctypedef struct tcp_config:         # constant; shared by many connections
-    uint16_t mss                    # largest payload we accept in one segment: MTU - 40 (IPv4), MTU - 60 (IPv6)
+    # largest payload we accept in one segment: MTU - 40 (IPv4), MTU - 60 (IPv6)
+    uint16_t mss
     uint32_t max_gso                # largest payload of one tcp_next_segment; <= mss when the link has no TSO
     uint32_t rcv_buf_initial        # bytes
     uint32_t rcv_buf_max            # at most 1 << 30; decides our window scale
@@ -46,7 +50,8 @@ ctypedef struct tcp_config:         # constant; shared by many connections
     uint64_t user_timeout_ns        # 0 = R2 of RFC 9293 (100 s)
     uint64_t syn_timeout_ns         # gives up an active or passive handshake
     uint64_t time_wait_ns
-    uint64_t fin_wait_2_ns          # only for a connection whose user has closed both directions; 0 = for ever
+    # only for a connection whose user has closed both directions; 0 = for ever
+    uint64_t fin_wait_2_ns
     uint32_t burst_packets          # cap on packets in flight (queue of the link), 0 = none
     uint64_t challenge_interval_ns  # RFC 5961 section 10 limit: between challenge ACKs of one connection
     tcp_memory *memory              # may be NULL
@@ -70,9 +75,10 @@ cdef enum:                          # tx_record.flags
     TX_SACKED = 1                   # selectively acknowledged
     TX_LOST = 2                     # held to be lost and not sent again since
     TX_RETRANSMITTED = 4            # sent more than once
-    TX_AFTER_RTO = 16               # sent for the first time after the last RTO (F-RTO)
+    TX_AFTER_RTO = 8                # sent for the first time after the last RTO (F-RTO)
 
-ctypedef struct tx_record:          # what one tcp_next_segment put on the wire: [seq, end), split when SACKed in part
+# what one tcp_next_segment put on the wire: [seq, end), split when SACKed in part
+ctypedef struct tx_record:
     uint64_t sent_ns                # last transmission
     uint32_t seq
     uint32_t end
@@ -172,8 +178,10 @@ ctypedef struct tcb_t:
     uint32_t snd_limit              # bytes the send ring may hold
     uint16_t peer_mss               # as announced
     uint16_t path_mss               # as ICMP and black-hole probing leave it
-    uint16_t proven_mss             # packets of this payload have been acknowledged since the path was last changed
-    uint16_t snd_mss                # payload of one packet: least of the two, less the options of every segment
+    # packets of this payload have been acknowledged since the path was last changed
+    uint16_t proven_mss
+    # payload of one packet: least of the two, less the options of every segment
+    uint16_t snd_mss
     uint8_t snd_urgent
     uint8_t snd_blocked             # the user was refused room: TCP_EV_SPACE when there is some
     uint8_t cwnd_limited            # the window of this flight was filled
@@ -202,7 +210,8 @@ ctypedef struct tcb_t:
     uint32_t undo_sends             # retransmissions since that no D-SACK has named
     uint32_t undo_tsval             # of the first retransmission
     uint32_t prior_cwnd, prior_ssthresh
-    tcp_sack_edges sack_seen[4]     # blocks of the last ACK that had any: what they cover is not looked at twice
+    # blocks of the last ACK that had any: what they cover is not looked at twice
+    tcp_sack_edges sack_seen[4]
     uint8_t tlp_active, tlp_resent, rtt_since_probe
     uint8_t reordering_seen, reo_mult, reo_persist
     uint8_t undo_valid, undo_has_tsval

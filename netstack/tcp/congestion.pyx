@@ -48,7 +48,8 @@ cdef const tcp_cc *congestion_of(uint8_t congestion) noexcept nogil:
 
 
 cdef uint32_t initial_window(const tcb_t *t) noexcept nogil:
-    """RFC 6928: ten segments, bounded for large ones; one when the SYN or SYN-ACK was lost (RFC 5681 section 3.1)."""
+    """RFC 6928: ten segments, bounded for large ones; one when the SYN or SYN-ACK was lost (RFC 5681 section
+    3.1)."""
     cdef uint32_t mss = t.snd_mss
     if t.syn_sends > 1:
         return mss

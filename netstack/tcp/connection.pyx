@@ -1,7 +1,7 @@
 """A TCP connection as a Python object without I/O.
 
-Segments and the time go in, segments, events and the time of the next timer come out. Times are seconds on any clock that
-does not go backwards.
+Segments and the time go in, segments, events and the time of the next timer come out. Times are seconds on
+any clock that does not go backwards.
 """
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
@@ -34,7 +34,6 @@ from netstack.tcp.tcb cimport (
     TCP_EV_SPACE,
     TCP_EV_TIMEOUT,
     TCP_EV_URGENT,
-    TCP_TIME_WAIT,
     tcb_free,
     tcb_init,
     tcb_t,
@@ -69,7 +68,17 @@ from netstack.tcp.states import STATES
 from netstack.wire.addr cimport addr_from_object, addr_t
 from netstack.wire.checksum cimport csum_add, csum_finish, csum_ok, csum_pseudo, csum_store
 from netstack.wire.code cimport WIRE_BAD_CHECKSUM, raise_wire
-from netstack.wire.tcp cimport TCP_ACK, TCP_CWR, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, tcp_hdr, tcp_parse, tcp_write
+from netstack.wire.tcp cimport (
+    TCP_ACK,
+    TCP_CWR,
+    TCP_FIN,
+    TCP_PSH,
+    TCP_RST,
+    TCP_SYN,
+    tcp_hdr,
+    tcp_parse,
+    tcp_write,
+)
 
 cdef uint64_t EPOCH = 1000000000        # nanoseconds added to the user's clock, so that no instant is 0
 cdef enum:
@@ -97,9 +106,9 @@ cdef class Connection:
         iss: initial send sequence number; draw it from a secret (RFC 9293 section 3.4.1).
         ts_offset: random number added to the timestamp clock (RFC 7323 section 5.4).
         settings: defaults of :class:`~netstack.tcp.Settings`.
-        addresses: (local, remote) IP addresses. With them checksums are written and verified; without, they are 0.
-        autoread: True reports received bytes as ``DataReceived``; False keeps them for ``read``, and the window shrinks.
-        memory_limit: bytes of buffers beyond which windows shrink; 0 = no limit.
+        addresses: (local, remote) IP addresses. With them checksums are written and verified; without, they
+        are 0. autoread: True reports received bytes as ``DataReceived``; False keeps them for ``read``, and
+        the window shrinks. memory_limit: bytes of buffers beyond which windows shrink; 0 = no limit.
     """
 
     cdef tcb_t tcb
@@ -112,7 +121,8 @@ cdef class Connection:
     cdef list states
     cdef list stateless
 
-    def __cinit__(self, uint16_t local_port, uint16_t remote_port, *, uint32_t iss, uint32_t ts_offset=0, settings=None,
+    def __cinit__(self, uint16_t local_port, uint16_t remote_port, *, uint32_t iss, uint32_t ts_offset=0,
+                  settings=None,
                   addresses=None, bint autoread=True, uint64_t memory_limit=0):
         cdef tcp_config *c = &self.config
         s = Settings() if settings is None else settings
@@ -254,7 +264,8 @@ cdef class Connection:
         cdef uint32_t length = <uint32_t>view.shape[0], events
         cdef int offset = raise_wire(tcp_parse(p, length, &hdr))
         cdef uint64_t at = to_ns(now)
-        if self.checksums and not csum_ok(p, length, csum_pseudo(&self.remote, &self.local, PROTOCOL, length)):
+        if (self.checksums
+                and not csum_ok(p, length, csum_pseudo(&self.remote, &self.local, PROTOCOL, length))):
             raise_wire(WIRE_BAD_CHECKSUM)
         length -= offset
         if self.tcb.state == TCP_CLOSED:
@@ -327,7 +338,8 @@ cdef class Connection:
         cdef int n, i
         cdef uint32_t part, left = length
         hdr.seq += skip
-        if skip + length < s.length:            # as a link cuts a super-segment: FIN and PSH go with the last packet
+        # as a link cuts a super-segment: FIN and PSH go with the last packet
+        if skip + length < s.length:
             hdr.flags &= ~(TCP_FIN | TCP_PSH)
         if skip:
             hdr.flags &= ~TCP_CWR

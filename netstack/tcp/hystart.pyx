@@ -1,7 +1,7 @@
 """Slow start with HyStart++: leaves slow start when the round-trip time grows, before the queue overflows.
 
-The threshold is at least 4 ms (RFC 9406 section 4.3), so that the jitter of a local link, whose round trip takes tens of
-microseconds, never ends slow start.
+The threshold is at least 4 ms (RFC 9406 section 4.3), so that the jitter of a local link, whose round trip
+takes tens of microseconds, never ends slow start.
 """
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 

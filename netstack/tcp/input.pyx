@@ -1,15 +1,14 @@
 """SEGMENT ARRIVES: one function for each step of RFC 9293 section 3.10.7.
 
-In front of the steps stands header prediction: the next bytes in order, or an ACK for what is outstanding, in a connection
-where nothing else is going on. It takes the same functions as the steps do, and skips the questions whose answer is known.
+In front of the steps stands header prediction: the next bytes in order, or an ACK for what is outstanding, in
+a connection where nothing else is going on. It takes the same functions as the steps do, and skips the
+questions whose answer is known.
 """
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 
 from netstack.tcp.acknowledge cimport acknowledge, update_window
 from netstack.tcp.block cimport (
     MS,
-    TCP_CA_OPEN,
-    TCP_EV_ACKED_FIN,
     TCP_EV_CONNECTED,
     TCP_EV_FIN,
     TCP_EV_OUTPUT,
@@ -25,11 +24,11 @@ from netstack.tcp.block cimport (
     u32_min,
 )
 from netstack.tcp.congestion cimport congestion_start
-from netstack.tcp.life cimport enter_closed, set_state, shrink, update_mss
+from netstack.tcp.life cimport enter_closed, set_state, update_mss
 from netstack.tcp.path cimport raise_path
 from netstack.tcp.receive cimport note_duplicate, receive_start, take_text
-from netstack.tcp.rto cimport arm_rtx, rtt_sample
-from netstack.tcp.seq cimport seq_geq, seq_gt, seq_leq, seq_lt, seq_max, ts_lt
+from netstack.tcp.rto cimport rtt_sample
+from netstack.tcp.seq cimport seq_geq, seq_gt, seq_leq, seq_lt, ts_lt
 from netstack.tcp.states cimport (
     TCP_CLOSE_WAIT,
     TCP_CLOSED,
@@ -43,7 +42,7 @@ from netstack.tcp.states cimport (
     TCP_SYN_SENT,
     TCP_TIME_WAIT,
 )
-from netstack.wire.tcp cimport TCP_ACK, TCP_CWR, TCP_ECE, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG, tcp_hdr
+from netstack.wire.tcp cimport TCP_ACK, TCP_CWR, TCP_ECE, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, tcp_hdr
 
 cdef enum:
     CE = 3
@@ -51,7 +50,8 @@ cdef enum:
     PAWS_DAYS = 24
     DAY = 86400                     # s
 
-ctypedef struct segment:            # the arriving segment as the steps go on: cut to the window, SYN taken off
+# the arriving segment as the steps go on: cut to the window, SYN taken off
+ctypedef struct segment:
     const tcp_hdr *hdr
     const uint8_t *payload
     uint32_t seq
@@ -199,10 +199,11 @@ cdef bint timestamp_ok(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
 
 
 cdef bint first_sequence(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
-    """Section 3.10.7.4, first step: the four cases of length and window. The window is the largest ever offered.
+    """Section 3.10.7.4, first step: the four cases of length and window. The window is the largest ever
+    offered.
 
-    One case is wider than the table: an empty segment at the right edge, which is what a peer sends that has filled the
-    window while some of it is still under way.
+    One case is wider than the table: an empty segment at the right edge, which is what a peer sends that has
+    filled the window while some of it is still under way.
     """
     cdef uint32_t window = t.rcv_adv - t.rcv_nxt
     cdef uint32_t offset = s.seq - t.rcv_nxt
@@ -233,7 +234,8 @@ cdef bint first_sequence(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
     if length:
         t.want |= TCP_WANT_ACK
         events[0] |= TCP_EV_OUTPUT
-        # SACK on an old segment still counts, and so does its ACK: retransmissions cross (Linux does the same)
+        # SACK on an old segment still counts, and so does its ACK: retransmissions cross (Linux does the
+        # same)
         if s.flags & TCP_ACK and synchronized_ack(t, s.hdr.ack) and t.state != TCP_TIME_WAIT \
                 and seq_leq(s.seq + length, t.rcv_nxt):
             return True
@@ -247,7 +249,8 @@ cdef inline bint synchronized_ack(const tcb_t *t, uint32_t ack) noexcept nogil:
 
 
 cdef void cut_to_window(tcb_t *t, segment *s) noexcept nogil:
-    """What remains lies in the window: bytes already received go, and what lies beyond the right edge, FIN included."""
+    """What remains lies in the window: bytes already received go, and what lies beyond the right edge, FIN
+    included."""
     cdef uint32_t n, window = t.rcv_adv - t.rcv_nxt
     if window > 1 << 30:
         window = 0
@@ -271,8 +274,8 @@ cdef void cut_to_window(tcb_t *t, segment *s) noexcept nogil:
 # --- second to fifth step
 
 cdef uint32_t second_reset(tcb_t *t, segment *s) noexcept nogil:
-    """RFC 5961 section 3: exactly RCV.NXT resets, elsewhere in the window is challenged. TIME-WAIT is not to be
-    assassinated (RFC 1337)."""
+    """RFC 5961 section 3: exactly RCV.NXT resets, elsewhere in the window is challenged. TIME-WAIT is not to
+    be assassinated (RFC 1337)."""
     if t.state == TCP_TIME_WAIT:
         return 0
     if s.seq == t.rcv_nxt:
@@ -339,11 +342,13 @@ cdef uint32_t enter_time_wait(tcb_t *t, uint64_t now_ns) noexcept nogil:
 
 
 cdef inline void take_timestamp(tcb_t *t, segment *s) noexcept nogil:
-    """RFC 7323 section 4.3, once the ACK has proved acceptable; never from a segment that lies wholly before the window (R2
-    of section 5.3): its newer time would turn what is late, and still wanted, into an old duplicate."""
+    """RFC 7323 section 4.3, once the ACK has proved acceptable; never from a segment that lies wholly before
+    the window (R2 of section 5.3): its newer time would turn what is late, and still wanted, into an old
+    duplicate."""
     if seq_lt(s.seq, t.rcv_nxt) and seq_leq(s.seq + s.length, t.rcv_nxt):
         return
-    if t.ts_on and s.hdr.has_timestamps and seq_leq(s.seq, t.last_ack_sent) and not ts_lt(s.hdr.tsval, t.ts_recent):
+    if (t.ts_on and s.hdr.has_timestamps and seq_leq(s.seq, t.last_ack_sent)
+            and not ts_lt(s.hdr.tsval, t.ts_recent)):
         t.ts_recent = s.hdr.tsval
         t.ts_recent_ns = s.now_ns
 
@@ -385,7 +390,7 @@ cdef uint32_t seventh_text(tcb_t *t, segment *s, tcp_delivery *delivery) noexcep
                 t.rcv_rtt_ns = rtt
             else:
                 t.rcv_rtt_ns += (rtt - t.rcv_rtt_ns) // 64
-    events = take_text(t, s.seq, s.payload, s.length, (s.flags & TCP_PSH) != 0, s.now_ns, delivery)
+    events = take_text(t, s.seq, s.payload, s.length, s.now_ns, delivery)
     if t.rcv_urgent and seq_geq(t.rcv_nxt, t.rcv_up):
         t.rcv_urgent = 0
     return events
@@ -463,7 +468,8 @@ cdef inline bint predicted(const tcb_t *t, const tcp_hdr *hdr, uint32_t length) 
     return length <= t.rcv_adv - t.rcv_nxt and not t.stopped_reading and not t.rcv_fin_known
 
 
-cdef uint32_t tcp_segment_arrives(tcb_t *t, const tcp_hdr *hdr, const uint8_t *payload, uint32_t length, uint8_t ip_ecn,
+cdef uint32_t tcp_segment_arrives(tcb_t *t, const tcp_hdr *hdr, const uint8_t *payload, uint32_t length,
+                                  uint8_t ip_ecn,
                                   uint64_t now_ns, tcp_delivery *delivery) noexcept nogil:
     cdef segment s
     cdef uint32_t events = t.pending

@@ -7,7 +7,8 @@ from netstack.tcp.block cimport tcb_t, tcp_config
 # iss and the timestamp offset are arguments: nothing here draws randomness.
 cdef void tcb_init(tcb_t *t, const tcp_config *config, uint16_t local_port, uint16_t remote_port,
                    uint32_t iss, uint32_t ts_offset) noexcept nogil
-cdef void tcb_free(tcb_t *t) noexcept nogil                 # gives all memory back; the struct itself is the user's
+# gives all memory back; the struct itself is the user's
+cdef void tcb_free(tcb_t *t) noexcept nogil
 
 # --- for the other files of this folder
 cdef void set_state(tcb_t *t, uint8_t state) noexcept nogil

@@ -19,7 +19,8 @@ from netstack.tcp.sack cimport tx_free
 from netstack.tcp.states cimport TCP_CLOSED, tcp_transition_allowed
 
 cdef enum:
-    MAX_HOLES = 256                 # ranges of out-of-order data (bounded reassembly: the bytes are bounded by the window)
+    # ranges of out-of-order data (bounded reassembly: the bytes are bounded by the window)
+    MAX_HOLES = 256
     SMALL_RING = 65536              # a ring that a memory limit refuses to grow may still have this much
 
 

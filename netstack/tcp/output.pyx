@@ -1,7 +1,8 @@
 """What to send next.
 
-The order: RST, SYN, what is lost, probes, new data with its FIN, and last an ACK that nothing has carried. Data stay in the
-send ring: a segment points into it, and holds as many packets as the link may cut (``gso_size``).
+The order: RST, SYN, what is lost, probes, new data with its FIN, and last an ACK that nothing has carried.
+Data stay in the send ring: a segment points into it, and holds as many packets as the link may cut
+(``gso_size``).
 """
 from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -176,7 +177,8 @@ cdef inline bint fin_due(const tcb_t *t) noexcept nogil:
 
 
 cdef inline bint link_full(const tcb_t *t) noexcept nogil:
-    """As many packets are out as the link's queue takes. Where the path is longer than the link, pacing spreads them."""
+    """As many packets are out as the link's queue takes. Where the path is longer than the link, pacing
+    spreads them."""
     return t.config.burst_packets and t.tx.n >= t.config.burst_packets and t.min_rtt_ns < SHORT_PATH
 
 
@@ -208,7 +210,8 @@ cdef uint32_t sendable(const tcb_t *t, bint *limited) noexcept nogil:
         n = most
     if n > mss and n < all_of_it:
         n -= n % mss
-    # A little now would make the next segments little as well: where many packets are out, wait for more ACKs.
+    # A little now would make the next segments little as well: where many packets are out, wait for more
+    # ACKs.
     if n < all_of_it and n < most // 2 and t.cwnd >= 2 * most and used > n * 4 and t.recovery == 0:
         return 0
     if n >= mss:
@@ -217,20 +220,21 @@ cdef uint32_t sendable(const tcb_t *t, bint *limited) noexcept nogil:
         return n
     # Less than a full segment (RFC 9293 section 3.8.6.2.1)
     if n == all_of_it:
-        if t.snd_nxt == t.snd_una or not t.config.nagle or t.fin_queued or (t.snd_urgent and seq_gt(t.snd_up, t.snd_nxt)):
+        if t.snd_nxt == t.snd_una or not t.config.nagle or t.fin_queued:
             return n
-        return 0
+        return n if t.snd_urgent and seq_gt(t.snd_up, t.snd_nxt) else 0
     if n >= t.snd_max_wnd // 2:
         return n
     return 0                            # the persist timer overrides
 
 
 cdef bint paced(tcb_t *t, uint32_t *n, uint64_t now_ns) noexcept nogil:
-    """Where the link's queue is short and the path long, data leave at a little more than one window in a round trip. True:
-    wait until t.pace_at."""
+    """Where the link's queue is short and the path long, data leave at a little more than one window in a
+    round trip. True: wait until t.pace_at."""
     cdef uint64_t rate, quantum, cost
     cdef uint32_t burst
-    if t.config.burst_packets == 0 or t.min_rtt_ns < SHORT_PATH or t.srtt_ns == 0 or t.min_rtt_ns == UINT64_MAX:
+    if (t.config.burst_packets == 0 or t.min_rtt_ns < SHORT_PATH or t.srtt_ns == 0
+            or t.min_rtt_ns == UINT64_MAX):
         return False
     burst = u32_max(t.config.burst_packets // 2, 1) * u32_max(t.snd_mss, 1)
     if t.cwnd <= burst:
@@ -266,7 +270,8 @@ cdef int send_new(tcb_t *t, uint32_t n, tcp_segment *out, uint64_t now_ns) noexc
         return 0
     begin(t, out, seq, TCP_ACK, now_ns)
     size = packet_size(t, out)
-    if n > size and n > t.config.max_gso:       # a link without segmentation offload, and SACK blocks beside the data
+    # a link without segmentation offload, and SACK blocks beside the data
+    if n > size and n > t.config.max_gso:
         n = size
         all_of_it = fin = False
     end = seq + n + (1 if fin else 0)
@@ -338,7 +343,8 @@ cdef int send_lost(tcb_t *t, tcp_segment *out, uint64_t now_ns) noexcept nogil:
         return 0
     r = tx_at(&t.tx, i)
     if not seq_lt(r.seq, t.snd_una + t.snd_wnd):
-        return 0                        # beyond the window that the peer has left (SHLD-15); the RTO probes it
+        # beyond the window that the peer has left (SHLD-15); the RTO probes it
+        return 0
     return send_again(t, i, out, now_ns)
 
 
@@ -355,7 +361,8 @@ cdef int send_head(tcb_t *t, tcp_segment *out, uint64_t now_ns) noexcept nogil:
 
 
 cdef int send_tail_probe(tcb_t *t, tcp_segment *out, uint64_t now_ns) noexcept nogil:
-    """RFC 8985 section 7.3: new data if the peer's window has room for it, otherwise the last segment again."""
+    """RFC 8985 section 7.3: new data if the peer's window has room for it, otherwise the last segment
+    again."""
     cdef uint32_t n = u32_min(unsent(t), t.snd_mss), i
     cdef int32_t usable = <int32_t>(t.snd_una + t.snd_wnd - t.snd_nxt)
     cdef tx_record *r
@@ -406,7 +413,8 @@ cdef int tcp_next_segment(tcb_t *t, uint64_t now_ns, tcp_segment *out) noexcept 
             restart_after_idle(t, now_ns)
         n = sendable(t, &limited)
         if t.want & TCP_WANT_PERSIST and n == 0 and unsent(t) and t.snd_nxt == t.snd_una and t.snd_wnd:
-            n = u32_min(u32_min(unsent(t), t.snd_wnd), t.snd_mss)      # the override of silly-window avoidance
+            # the override of silly-window avoidance
+            n = u32_min(u32_min(unsent(t), t.snd_wnd), t.snd_mss)
             t.want &= ~TCP_WANT_PERSIST
         if n == 0 and t.frto == 2 and not limited and t.snd_nxt == t.recovery_point:
             t.frto = 0
@@ -424,7 +432,8 @@ cdef int tcp_next_segment(tcb_t *t, uint64_t now_ns, tcp_segment *out) noexcept 
     else:
         t.cwnd_limited = 0 if flight(t) + t.snd_mss < t.cwnd else t.cwnd_limited
     if t.want & (TCP_WANT_PERSIST | TCP_WANT_KEEPALIVE):
-        # An old sequence number without a byte: any receiver answers it with an ACK (RFC 9293 SHLD-12, section 3.8.6.1).
+        # An old sequence number without a byte: any receiver answers it with an ACK (RFC 9293 SHLD-12,
+        # section 3.8.6.1).
         t.want &= ~(TCP_WANT_PERSIST | TCP_WANT_KEEPALIVE)
         begin(t, out, t.snd_una - 1, TCP_ACK, now_ns)
         return 1

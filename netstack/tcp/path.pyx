@@ -15,7 +15,8 @@ from netstack.tcp.states cimport TCP_CLOSED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_S
 
 cdef extern from *:
     """
-    /* MTU plateaus below which nothing but a smaller one helps: large Ethernet, Ethernet, every tunnel (RFC 8200), the old ones
+    /* MTU plateaus below which nothing but a smaller one helps: large Ethernet, Ethernet, every tunnel (RFC
+    8200), the old ones
        of RFC 1191 section 7 */
     static const unsigned short tcp_plateaus[] = {8166, 4352, 1500, 1280, 1006, 576};
     enum { tcp_n_plateaus = sizeof tcp_plateaus / sizeof *tcp_plateaus };
@@ -27,7 +28,8 @@ cdef enum:
     LEAST_MTU4 = 68                 # RFC 1191 section 3
     LEAST_MTU6 = 1280               # RFC 8201 section 4: a smaller one is not believed
     BLACK_HOLE_TIMEOUTS = 2         # of full-sized segments in succession, where none has come through yet
-    PATH_CHANGE_TIMEOUTS = 6        # the same where some have: it takes more to believe that the path has changed
+    # the same where some have: it takes more to believe that the path has changed
+    PATH_CHANGE_TIMEOUTS = 6
     BLACK_HOLE_FLOOR4 = 576         # MTU below which no probing goes
     RAISE_AFTER = 600               # s
 
@@ -37,7 +39,8 @@ cdef inline uint32_t headers(const tcb_t *t) noexcept nogil:
 
 
 cdef void lower_path(tcb_t *t, uint32_t mtu, uint64_t now_ns) noexcept nogil:
-    """Segments are cut anew at once; what was larger is sent again without a word to congestion control (RFC 1191)."""
+    """Segments are cut anew at once; what was larger is sent again without a word to congestion control (RFC
+    1191)."""
     cdef uint32_t mss = mtu - headers(t), i
     if mss >= t.path_mss:
         return
@@ -51,8 +54,10 @@ cdef void lower_path(tcb_t *t, uint32_t mtu, uint64_t now_ns) noexcept nogil:
     t.cwnd = u32_max(t.cwnd, t.snd_mss)
 
 
-cdef uint32_t tcp_icmp_error(tcb_t *t, uint32_t quoted_seq, bint hard, uint32_t mtu, uint64_t now_ns) noexcept nogil:
-    """Only an error about something that is outstanding is believed; after the handshake a hard one is a hint and no more."""
+cdef uint32_t tcp_icmp_error(tcb_t *t, uint32_t quoted_seq, bint hard, uint32_t mtu,
+                             uint64_t now_ns) noexcept nogil:
+    """Only an error about something that is outstanding is believed; after the handshake a hard one is a hint
+    and no more."""
     cdef uint32_t least = LEAST_MTU6 if t.config.ip_header == 40 else LEAST_MTU4
     if t.state == TCP_CLOSED or t.state == TCP_LISTEN or not seq_within(quoted_seq, t.snd_una, t.snd_nxt):
         return 0
@@ -70,7 +75,8 @@ cdef void suspect_black_hole(tcb_t *t, uint64_t now_ns) noexcept nogil:
     cdef uint32_t mtu = t.snd_mss + headers(t) + (12 if t.ts_on else 0), floor
     cdef int i
     floor = LEAST_MTU6 if t.config.ip_header == 40 else BLACK_HOLE_FLOOR4
-    if t.tx.n == 0 or tx_at(&t.tx, 0).mss < t.snd_mss or tx_at(&t.tx, 0).end - tx_at(&t.tx, 0).seq < t.snd_mss:
+    if (t.tx.n == 0 or tx_at(&t.tx, 0).mss < t.snd_mss
+            or tx_at(&t.tx, 0).end - tx_at(&t.tx, 0).seq < t.snd_mss):
         return
     t.full_timeouts += 1
     if t.full_timeouts < (PATH_CHANGE_TIMEOUTS if t.proven_mss >= t.snd_mss else BLACK_HOLE_TIMEOUTS):

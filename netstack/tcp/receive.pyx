@@ -1,11 +1,10 @@
 """The receiving half.
 
 In-order payload that finds nothing waiting before it stays in the frame and is handed to the user from there
-(``tcp_delivery``); ``tcp_take`` keeps what the user refuses. Where it closes a hole, the bytes of the frame come first and
-those that had waited behind the hole follow in the ring: both in the order of the stream.
+(``tcp_delivery``); ``tcp_take`` keeps what the user refuses. Where it closes a hole, the bytes of the frame
+come first and those that had waited behind the hole follow in the ring: both in the order of the stream.
 """
 from libc.stdint cimport UINT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from netstack.storage.ranges cimport ranges_add, ranges_drop_below
 from netstack.storage.ring cimport (
@@ -69,8 +68,8 @@ cdef inline uint32_t could_offer(const tcb_t *t) noexcept nogil:
 
 
 cdef uint16_t offer_window(tcb_t *t, bint syn) noexcept nogil:
-    """Silly-window avoidance (RFC 9293 section 3.8.6.2.2), and a right edge that never moves left (SHLD-14): not by a smaller
-    buffer, and not by the rounding of the window scale."""
+    """Silly-window avoidance (RFC 9293 section 3.8.6.2.2), and a right edge that never moves left (SHLD-14):
+    not by a smaller buffer, and not by the rounding of the window scale."""
     cdef uint32_t current = t.rcv_adv - t.rcv_nxt
     cdef uint32_t free = could_offer(t), field, unit = 1 << t.rcv_wscale
     if current > 1 << 30:               # a FIN beyond the edge
@@ -110,8 +109,8 @@ cdef uint32_t window_update(tcb_t *t) noexcept nogil:
 
 
 cdef void tune_window(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil:
-    """Dynamic right-sizing: the buffer holds twice what the user takes in a round trip, so that a sender which doubles is
-    never held back."""
+    """Dynamic right-sizing: the buffer holds twice what the user takes in a round trip, so that a sender
+    which doubles is never held back."""
     cdef uint64_t rtt = t.rcv_rtt_ns
     t.drs_bytes += n
     if rtt == 0:
@@ -212,7 +211,7 @@ cdef bint join_reassembled(tcb_t *t) noexcept nogil:
     return False
 
 
-cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t length, bint push, uint64_t now_ns,
+cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t length, uint64_t now_ns,
                         tcp_delivery *delivery) noexcept nogil:
     cdef uint64_t offset
     cdef uint32_t before = t.rcv_nxt, packet
@@ -265,7 +264,8 @@ cdef void tcp_take(tcb_t *t, const tcp_delivery *delivery, uint32_t consumed, ui
     ring_skip(&t.rcv_ring, consumed)
     if rest:
         if reserve(t, &t.rcv_ring, <uint32_t>(t.rcv_off - t.rcv_ring.head), True) < 0:
-            # The machine has no memory. What nobody has acknowledged yet is as good as lost; otherwise the stream is broken.
+            # The machine has no memory. What nobody has acknowledged yet is as good as lost; otherwise the
+            # stream is broken.
             if t.rcv_off == t.rcv_ring.head + rest and not t.rcv_fin:
                 t.rcv_off -= rest
                 t.rcv_nxt -= rest

@@ -37,7 +37,8 @@ cdef inline bint sent_after(uint64_t a_ns, uint32_t a_end, uint64_t b_ns, uint32
 
 cdef void delivered(tcb_t *t, const tcp_hdr *hdr, const tx_record *r, uint32_t end, uint64_t now_ns,
                     ack_info *info) noexcept nogil:
-    """RFC 8985 section 6.2 steps 1 to 3 for bytes of r below end that have just been acknowledged for the first time."""
+    """RFC 8985 section 6.2 steps 1 to 3 for bytes of r below end that have just been acknowledged for the
+    first time."""
     cdef uint64_t rtt = now_ns - r.sent_ns
     if r.mss > t.proven_mss and end - r.seq >= r.mss:
         t.proven_mss = r.mss
@@ -65,7 +66,8 @@ cdef void delivered(tcb_t *t, const tcp_hdr *hdr, const tx_record *r, uint32_t e
 
 cdef void mark_sacked(tcb_t *t, const tcp_hdr *hdr, uint32_t left, uint32_t right, uint64_t now_ns,
                       ack_info *info) noexcept nogil:
-    """[left, right) has arrived. Packets of which only a part would be SACKed do not count: nobody sends such parts."""
+    """[left, right) has arrived. Packets of which only a part would be SACKed do not count: nobody sends such
+    parts."""
     cdef tx_queue *q = &t.tx
     cdef tx_record *r
     cdef uint32_t i = tx_find(q, left), cut, size
@@ -146,7 +148,8 @@ cdef void take_sacks(tcb_t *t, const tcp_hdr *hdr, uint64_t now_ns, ack_info *in
         t.sack_seen[n].left = left
         t.sack_seen[n].right = right
         n += 1
-        # Only what the last ACK had not said: the ends that grew (a packet's length more, for edges inside a packet).
+        # Only what the last ACK had not said: the ends that grew (a packet's length more, for edges inside a
+        # packet).
         for k in range(n_seen):
             if seq_leq(seen[k].left, left) and seq_geq(seen[k].right, right):
                 left = right
@@ -208,11 +211,11 @@ cdef uint64_t reordering_window(const tcb_t *t) noexcept nogil:
 
 
 cdef uint64_t rack_detect(tcb_t *t, uint64_t now_ns) noexcept nogil:
-    """RFC 8985 section 6.2 step 5: marks as lost what was sent before the latest delivery, a reordering window ago. Returns
-    when to look again (0 = no need).
+    """RFC 8985 section 6.2 step 5: marks as lost what was sent before the latest delivery, a reordering
+    window ago. Returns when to look again (0 = no need).
 
-    First transmissions are in the order of time, so they are judged from rack_hint upwards; retransmissions have a queue
-    of their own. Either stops at the first that is not yet due.
+    First transmissions are in the order of time, so they are judged from rack_hint upwards; retransmissions
+    have a queue of their own. Either stops at the first that is not yet due.
     """
     cdef tx_queue *q = &t.tx
     cdef tx_record *r
@@ -303,7 +306,8 @@ cdef void enter_loss(tcb_t *t, uint64_t now_ns) noexcept nogil:
     cdef uint32_t i
     cdef uint64_t window
     cdef bint again = t.recovery == TCP_CA_LOSS and t.snd_una == t.undo_una
-    cdef bint first = t.recovery == TCP_CA_OPEN or t.recovery == TCP_CA_CWR or seq_geq(t.snd_una, t.recovery_point)
+    cdef bint first = t.recovery == TCP_CA_OPEN or t.recovery == TCP_CA_CWR or seq_geq(t.snd_una,
+                                                                                       t.recovery_point)
     if q.n == 0:
         return
     if tx_at(q, 0).flags & TX_SACKED or t.backoff:
@@ -332,7 +336,8 @@ cdef void enter_loss(tcb_t *t, uint64_t now_ns) noexcept nogil:
 
 
 cdef void undo(tcb_t *t) noexcept nogil:
-    """Nothing was lost: back to where the window was (RFC 4015 section 3.2 without its burst: cwnd only counts as a limit)."""
+    """Nothing was lost: back to where the window was (RFC 4015 section 3.2 without its burst: cwnd only
+    counts as a limit)."""
     cdef tx_queue *q = &t.tx
     cdef uint32_t i
     for i in range(q.n):
@@ -365,7 +370,8 @@ cdef bint spurious(const tcb_t *t, const tcp_hdr *hdr, const ack_info *info) noe
 
 # --- the state machine
 
-cdef void tail_probe_acked(tcb_t *t, const tcp_hdr *hdr, const ack_info *info, uint64_t now_ns) noexcept nogil:
+cdef void tail_probe_acked(tcb_t *t, const tcp_hdr *hdr, const ack_info *info,
+                           uint64_t now_ns) noexcept nogil:
     """RFC 8985 section 7.4.2."""
     if seq_lt(hdr.ack, t.tlp_end):
         return
@@ -385,7 +391,8 @@ cdef void proportional_rate(tcb_t *t, const ack_info *info, bint safe) noexcept 
     cdef int64_t send
     t.prr_delivered += info.delivered
     if pipe > t.ssthresh:
-        proportion = (<uint64_t>t.prr_delivered * t.ssthresh + u32_max(t.prr_flight, 1) - 1) // u32_max(t.prr_flight, 1)
+        proportion = (<uint64_t>t.prr_delivered * t.ssthresh + u32_max(t.prr_flight,
+                                                                       1) - 1) // u32_max(t.prr_flight, 1)
         send = <int64_t>proportion - t.prr_out
     else:
         send = <int64_t>t.prr_delivered - t.prr_out
@@ -418,8 +425,8 @@ cdef void leave(tcb_t *t) noexcept nogil:
 
 
 cdef void newreno(tcb_t *t, const ack_info *info) noexcept nogil:
-    """RFC 6582 and RFC 3042 on the scoreboard of a peer without SACK: each duplicate ACK stands for one segment that has
-    arrived; the oldest one is lost at the third, and again after each partial ACK."""
+    """RFC 6582 and RFC 3042 on the scoreboard of a peer without SACK: each duplicate ACK stands for one
+    segment that has arrived; the oldest one is lost at the third, and again after each partial ACK."""
     cdef tx_queue *q = &t.tx
     cdef uint32_t counted
     if q.n == 0:
@@ -450,7 +457,8 @@ cdef void in_loss(tcb_t *t, const tcp_hdr *hdr, const ack_info *info, uint64_t n
         undo(t)
         return
     if t.frto == 1 and info.acked and not info.sacked and unsent(t) and seq_lt(hdr.ack, t.recovery_point):
-        t.frto = 2                      # two new segments rather than what is marked lost; the next ACK will tell
+        # two new segments rather than what is marked lost; the next ACK will tell
+        t.frto = 2
     elif t.frto and (info.duplicate or info.sacked or info.acked):
         t.frto = 0
 

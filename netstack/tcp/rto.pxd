@@ -1,5 +1,5 @@
-# Round-trip estimation and the retransmission time-out (RFC 6298), and the choice of what the one retransmission timer
-# stands for (RFC 8985 section 8: RTO, tail loss probe, reordering, persist).
+# Round-trip estimation and the retransmission time-out (RFC 6298), and the choice of what the one
+# retransmission timer stands for (RFC 8985 section 8: RTO, tail loss probe, reordering, persist).
 from libc.stdint cimport uint64_t
 from netstack.tcp.block cimport tcb_t
 

@@ -42,8 +42,8 @@ cdef void rtt_sample(tcb_t *t, uint64_t rtt_ns, uint64_t latest_ns, uint64_t now
         difference = t.srtt_ns - rtt_ns if t.srtt_ns > rtt_ns else rtt_ns - t.srtt_ns
         t.rttvar_ns = t.rttvar_ns - t.rttvar_ns // 4 + difference // 4
         t.srtt_ns = t.srtt_ns - t.srtt_ns // 8 + rtt_ns // 8
-    # The floor is applied to the variance term, so that a path whose RTT is near the floor keeps a margin for the
-    # peer's delayed ACKs: never less than what RFC 6298 with this minimum gives.
+    # The floor is applied to the variance term, so that a path whose RTT is near the floor keeps a margin for
+    # the peer's delayed ACKs: never less than what RFC 6298 with this minimum gives.
     t.rto_ns = t.srtt_ns + u64_max(GRANULARITY, u64_max(4 * t.rttvar_ns, t.config.rto_min_ns))
     if t.rto_ns > t.config.rto_max_ns:
         t.rto_ns = t.config.rto_max_ns

@@ -1,5 +1,6 @@
-# The scoreboard: what was sent, what of it is acknowledged, lost, sent again (RFC 2018, 6675, 8985). All of it is amortised
-# O(1) or O(log n) for each ACK: records are found by bisection and hints remember how far RACK and the resending have come.
+# The scoreboard: what was sent, what of it is acknowledged, lost, sent again (RFC 2018, 6675, 8985). All of
+# it is amortised O(1) or O(log n) for each ACK: records are found by bisection and hints remember how far
+# RACK and the resending have come.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from netstack.tcp.block cimport tcb_t, tx_queue, tx_record
 
@@ -15,7 +16,8 @@ cdef int tx_split(tcb_t *t, uint32_t i, uint32_t seq) noexcept nogil
 # The first record to be sent again, at most most bytes of it (the rest is cut off); n when there is none.
 cdef uint32_t tx_next_lost(tcb_t *t, uint32_t most) noexcept nogil
 cdef void tx_mark_lost(tcb_t *t, uint32_t i) noexcept nogil
-cdef void tx_forget_sacks(tcb_t *t) noexcept nogil                  # after an RTO the peer may have reneged (RFC 2018)
+# after an RTO the peer may have reneged (RFC 2018)
+cdef void tx_forget_sacks(tcb_t *t) noexcept nogil
 
 
 cdef inline tx_record *tx_at(const tx_queue *q, uint32_t i) noexcept nogil:

@@ -13,7 +13,7 @@ from netstack.tcp.block cimport (
     tx_record,
     tx_resend,
 )
-from netstack.tcp.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
+from netstack.tcp.seq cimport seq_gt, seq_leq, seq_lt
 
 
 cdef uint32_t tx_free(tx_queue *q) noexcept nogil:

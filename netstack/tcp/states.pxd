@@ -3,7 +3,8 @@ from libc.stdint cimport uint8_t
 
 cdef enum tcp_state:
     TCP_CLOSED = 0
-    TCP_LISTEN = 1          # only between tcp_accept and the user's tcp_established_ok: SYN seen, SYN-ACK held back
+    # only between tcp_accept and the user's tcp_established_ok: SYN seen, SYN-ACK held back
+    TCP_LISTEN = 1
     TCP_SYN_SENT = 2
     TCP_SYN_RECEIVED = 3
     TCP_ESTABLISHED = 4

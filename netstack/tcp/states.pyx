@@ -1,8 +1,11 @@
-"""The state diagram of RFC 9293 section 3.3.2 as one table, shared by the code, the tests and the diagram in the docs.
+"""The state diagram of RFC 9293 section 3.3.2 as one table, shared by the code, the tests and the diagram in
+the docs.
 
-``STATES`` names the states by number. ``TRANSITIONS`` lists ``(source, target, reason)`` with state names, in the order
-of a connection's life. Where one segment moves a connection twice (an ACK of our FIN together with the peer's FIN), both
-lines are taken, one after the other; a CLOSE in SYN-RECEIVED waits for ESTABLISHED, as section 3.10.4 says of queued data. The C side asks :c:func:`tcp_transition_allowed`, which reads the same lines.
+``STATES`` names the states by number. ``TRANSITIONS`` lists ``(source, target, reason)`` with state names, in
+the order of a connection's life. Where one segment moves a connection twice (an ACK of our FIN together with
+the peer's FIN), both lines are taken, one after the other; a CLOSE in SYN-RECEIVED waits for ESTABLISHED, as
+section 3.10.4 says of queued data. The C side asks :c:func:`tcp_transition_allowed`, which reads the same
+lines.
 """
 from libc.stdint cimport uint8_t
 
@@ -35,8 +38,8 @@ cdef extern from *:
         {10, 0, "2 MSL passed, or a new connection takes the ports"},
     };
     static const char *const tcp_state_names[11] = {
-        "CLOSED", "LISTEN", "SYN-SENT", "SYN-RECEIVED", "ESTABLISHED", "FIN-WAIT-1", "FIN-WAIT-2", "CLOSE-WAIT",
-        "CLOSING", "LAST-ACK", "TIME-WAIT",
+        "CLOSED", "LISTEN", "SYN-SENT", "SYN-RECEIVED", "ESTABLISHED", "FIN-WAIT-1", "FIN-WAIT-2",
+        "CLOSE-WAIT", "CLOSING", "LAST-ACK", "TIME-WAIT",
     };
     enum { tcp_n_transitions = sizeof tcp_transitions / sizeof *tcp_transitions };
     """
@@ -64,7 +67,8 @@ def _states():
 def _transitions():
     cdef int i
     return tuple(
-        (tcp_state_names[tcp_transitions[i].source].decode(), tcp_state_names[tcp_transitions[i].target].decode(),
+        (tcp_state_names[tcp_transitions[i].source].decode(),
+         tcp_state_names[tcp_transitions[i].target].decode(),
          tcp_transitions[i].reason.decode())
         for i in range(tcp_n_transitions)
     )

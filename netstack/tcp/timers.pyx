@@ -3,12 +3,8 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 
 from netstack.tcp.block cimport (
     MS,
-    TCP_CA_CWR,
-    TCP_CA_OPEN,
-    TCP_EV_CLOSED,
     TCP_EV_OUTPUT,
     TCP_EV_TIMEOUT,
-    TCP_TIMER_NONE,
     TCP_TIMER_PERSIST,
     TCP_TIMER_PROBE,
     TCP_TIMER_REORDER,
@@ -31,7 +27,7 @@ from netstack.tcp.path cimport suspect_black_hole
 from netstack.tcp.recovery cimport enter_loss, reorder_timeout
 from netstack.tcp.rto cimport arm_rtx, rto_now, user_timeout
 from netstack.tcp.sack cimport tx_free
-from netstack.tcp.states cimport TCP_CLOSED, TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT
+from netstack.tcp.states cimport TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT
 
 cdef enum:
     RELEASE_AFTER = 1000            # ms an unused ring keeps its memory
@@ -112,7 +108,8 @@ cdef uint32_t retransmission_timer(tcb_t *t, uint64_t now_ns) noexcept nogil:
 
 
 cdef uint32_t keepalive(tcb_t *t, uint64_t now_ns) noexcept nogil:
-    """RFC 9293 section 3.8.4: only while nothing else would show that the peer is gone; one lost answer is not death."""
+    """RFC 9293 section 3.8.4: only while nothing else would show that the peer is gone; one lost answer is
+    not death."""
     cdef uint64_t due = t.last_rcv_ns + t.config.keepalive_idle_ns
     if t.tx.n or unsent(t):
         t.keepalive_out = 0

@@ -1,9 +1,8 @@
 """What the user asks of a connection."""
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from netstack.storage.ring cimport ring_commit, ring_free_spans, ring_span
 from netstack.tcp.block cimport (
-    TCP_EV_CLOSED,
     TCP_EV_OUTPUT,
     TCP_WANT_RST,
     TCP_WANT_SYN,
@@ -101,8 +100,8 @@ cdef uint32_t tcp_abort(tcb_t *t, uint64_t now_ns) noexcept nogil:
 # --- SEND
 
 cdef int tcp_write_spans(tcb_t *t, uint32_t limit, ring_span *out) noexcept nogil:
-    """Room grows with use: a ring begins small and doubles while it is filled. A little room in a full ring is refused
-    (``TCP_EV_SPACE`` tells when there is more), so that a writer is not woken for crumbs."""
+    """Room grows with use: a ring begins small and doubles while it is filled. A little room in a full ring
+    is refused (``TCP_EV_SPACE`` tells when there is more), so that a writer is not woken for crumbs."""
     cdef uint32_t held = <uint32_t>(t.snd_ring.tail - t.snd_ring.head), room, need
     if t.fin_queued or t.state == TCP_CLOSED or t.state == TCP_TIME_WAIT or limit == 0:
         return 0

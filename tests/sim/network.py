@@ -1,16 +1,16 @@
-"""A path between two TCP connections in virtual time: delay, rate, queue, loss, reordering, duplication, corruption."""
+"""A path between two TCP connections in virtual time: delay, rate, queue, loss, reordering, duplication,
+corruption."""
 
 from __future__ import annotations
 
 import heapq
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from netstack.errors import WireError
 from netstack.tcp import Closed, Connection, DataReceived, EndOfStream, Reset, Settings, TimedOut
-
-MSL_FREE = 1e-9  # what a timer may be early by rounding
 
 
 @dataclass
@@ -33,7 +33,9 @@ class Path:
     sent: int = 0
     dropped: int = 0
 
-    def forward(self, data: bytes, ecn: int, now: float, dice: random.Random) -> list[tuple[float, bytes, int]]:
+    def forward(
+        self, data: bytes, ecn: int, now: float, dice: random.Random
+    ) -> list[tuple[float, bytes, int]]:
         """When, and as what, the packet arrives."""
         self.sent += 1
         if self.blackhole_above and len(data) > self.blackhole_above:
@@ -135,10 +137,8 @@ class Network:
             at, _, side, data, ecn = heapq.heappop(self.arrivals)
             self.now = max(self.now, at)
             host = self.hosts[side]
-            try:
+            with suppress(WireError):  # corrupted: the checksum tells
                 host.note(host.tcp.receive_segment(data, self.now, ecn=ecn), self.now)
-            except WireError:
-                pass  # corrupted: the checksum tells
             return True
         if next_timer is None:
             return False
@@ -174,7 +174,9 @@ def pair(
 ) -> Network:
     """A client (active) and a server (passive) with what each sends; both close when they have."""
     a = Connection(40000, 80, iss=0xFFFF0000, ts_offset=5, settings=client, addresses=ADDRESSES)
-    b = Connection(80, 40000, iss=0x7FFFFF00, ts_offset=0xFFFFFF00, settings=server, addresses=ADDRESSES[::-1])
+    b = Connection(
+        80, 40000, iss=0x7FFFFF00, ts_offset=0xFFFFFF00, settings=server, addresses=ADDRESSES[::-1]
+    )
     b.listen()
     a.open(0.0)
     return Network(Host(a, data_up), Host(b, data_down), up, down, seed)

@@ -68,7 +68,9 @@ def test_whole_in_order_once_or_known(
     up: Path, down: Path, client: Settings, server: Settings, sizes: tuple[int, int], seed: int
 ) -> None:
     sent = (ramp(sizes[0]), ramp(sizes[1], 1 << 20))
-    net = pair(*sent, replace(up, waiting=[]), replace(down, waiting=[]), client=client, server=server, seed=seed)
+    net = pair(
+        *sent, replace(up, waiting=[]), replace(down, waiting=[]), client=client, server=server, seed=seed
+    )
     net.run(20_000.0)
     check(net, sent)
 
@@ -89,11 +91,26 @@ class SlowReader(Host):
 
 
 @settings(max_examples=20)
-@given(up=paths, down=paths, client=variants, server=variants, size=st.integers(1, 60_000), seed=st.integers(0, 1 << 30))
+@given(
+    up=paths,
+    down=paths,
+    client=variants,
+    server=variants,
+    size=st.integers(1, 60_000),
+    seed=st.integers(0, 1 << 30),
+)
 def test_a_slow_reader_loses_nothing(
     up: Path, down: Path, client: Settings, server: Settings, size: int, seed: int
 ) -> None:
-    net = pair(ramp(size), b"", replace(up, waiting=[]), replace(down, waiting=[]), client=client, server=server, seed=seed)
+    net = pair(
+        ramp(size),
+        b"",
+        replace(up, waiting=[]),
+        replace(down, waiting=[]),
+        client=client,
+        server=server,
+        seed=seed,
+    )
     a, b = net.hosts
     b.tcp.autoread = False
     slow = SlowReader(b.tcp, b"", 0.03)
@@ -113,4 +130,12 @@ def test_a_slow_reader_loses_nothing(
     if slow.ended:
         assert got == ramp(size)
     else:
-        assert a.timed_out or a.reset or slow.reset or slow.timed_out or a.closed or slow.tcp.readable or net.now >= 5000
+        assert (
+            a.timed_out
+            or a.reset
+            or slow.reset
+            or slow.timed_out
+            or a.closed
+            or slow.tcp.readable
+            or net.now >= 5000
+        )

@@ -45,7 +45,7 @@ def goodput(settings: Settings, loss: float, rtt: float, reorder: float, seed: i
     a, b = net.hosts
     net.run(1000.0, lambda: b.ended)
     assert bytes(b.received) == data
-    assert not (a.reset or b.reset or a.timed_out or b.timed_out)
+    assert not any((a.reset, b.reset, a.timed_out, b.timed_out))
     assert not a.tcp.info()["bad_transition"]
     assert not b.tcp.info()["bad_transition"]
     assert b.done_at is not None
@@ -55,10 +55,13 @@ def goodput(settings: Settings, loss: float, rtt: float, reorder: float, seed: i
 def row(name: str, loss: float, rtt: float, reorder: float) -> str:
     seeds = (1, 2, 3)
     rates = sorted(goodput(VARIANTS[name], loss, rtt, reorder, seed) for seed in seeds)
-    return f"{name:<26} {loss * 100:>5.2f} % {rtt * 1000:>6.1f} ms {reorder * 100:>3.0f} %  {rates[1]:>8.3f} MB/s"
+    where = f"{loss * 100:>5.2f} % {rtt * 1000:>6.1f} ms {reorder * 100:>3.0f} %"
+    return f"{name:<26} {where}  {rates[1]:>8.3f} MB/s"
 
 
-CELLS = [(name, loss, rtt, reorder) for name in VARIANTS for rtt in RTTS for reorder in REORDER for loss in LOSSES]
+CELLS = [
+    (name, loss, rtt, reorder) for name in VARIANTS for rtt in RTTS for reorder in REORDER for loss in LOSSES
+]
 
 
 def key(line: str) -> str:
@@ -68,7 +71,7 @@ def key(line: str) -> str:
 @pytest.mark.skipif("UPDATE_GOODPUT" not in os.environ, reason="set UPDATE_GOODPUT=1 to write the table anew")
 def test_write_the_table() -> None:
     lines = [row(*cell) for cell in CELLS]
-    head = "# variant, loss, RTT, reordering, goodput of 1 MB over 100 Mbit/s with a queue of 200 (median of three seeds)\n"
+    head = "# variant, loss, RTT, reordering, goodput of 1 MB over 100 Mbit/s, queue 200 (median of three)\n"
     TABLE.write_text(head + "\n".join(lines) + "\n")
 
 
@@ -95,7 +98,14 @@ def test_a_clean_path_is_filled(rtt: float) -> None:
     data = ramp(4_000_000)
     settings = Settings(congestion="cubic", max_gso=65536)
     queue = 2000
-    net = pair(data, b"", Path(delay=rtt / 2, rate=RATE, queue=queue), Path(delay=rtt / 2), client=settings, server=settings)
+    net = pair(
+        data,
+        b"",
+        Path(delay=rtt / 2, rate=RATE, queue=queue),
+        Path(delay=rtt / 2),
+        client=settings,
+        server=settings,
+    )
     b = net.hosts[1]
     net.run(1000.0, lambda: b.ended)
     assert bytes(b.received) == data
@@ -109,7 +119,9 @@ def test_burst_limit_keeps_the_queue_of_a_link() -> None:
     dropped = {}
     for limit in (0, 40):
         settings = Settings(burst_packets=limit, send_buffer=1 << 20)
-        net = pair(ramp(2_000_000), b"", Path(delay=0.0001, rate=RATE, queue=50), Path(delay=0.0001), client=settings)
+        net = pair(
+            ramp(2_000_000), b"", Path(delay=0.0001, rate=RATE, queue=50), Path(delay=0.0001), client=settings
+        )
         b = net.hosts[1]
         net.run(100.0, lambda b=b: b.ended)
         dropped[limit] = net.paths[0].dropped
@@ -133,8 +145,12 @@ def test_pacing_spreads_a_window_over_the_round_trip() -> None:
 def test_ecn_marks_instead_of_drops() -> None:
     settings = Settings(ecn=True)
     net = pair(
-        ramp(2_000_000), b"", Path(delay=0.01, rate=RATE, queue=300, mark_above=40), Path(delay=0.01),
-        client=settings, server=settings,
+        ramp(2_000_000),
+        b"",
+        Path(delay=0.01, rate=RATE, queue=300, mark_above=40),
+        Path(delay=0.01),
+        client=settings,
+        server=settings,
     )
     b = net.hosts[1]
     net.run(100.0, lambda: b.ended)

@@ -1,4 +1,5 @@
-"""Opening: active, passive, simultaneous; options; the handshake's own timers (RFC 9293 sections 3.5, 3.7.1, 3.8.3)."""
+"""Opening: active, passive, simultaneous; options; the handshake's own timers (RFC 9293 sections 3.5, 3.7.1,
+3.8.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Loss detection and recovery, and the windows that follow: RFC 5681, 6298, 8985, 6937, 6582, 3042, 5682, 3522, 2883."""
+"""Loss detection and recovery, and the windows that follow: RFC 5681, 6298, 8985, 6937, 6582, 3042, 5682,
+3522, 2883."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ MSS = 1000
 RTT = 0.1
 
 
-def established(*, rtt: float = RTT, sack: bool = True, mss: int = MSS, **settings: Any) -> tuple[Trace, Guest]:
+def established(
+    *, rtt: float = RTT, sack: bool = True, mss: int = MSS, **settings: Any
+) -> tuple[Trace, Guest]:
     """A connection whose RTT has been measured in the handshake, congestion window ten segments."""
     settings.setdefault("nagle", False)
     settings.setdefault("send_buffer", 1 << 20)
@@ -106,7 +109,8 @@ def test_slow_start_after_a_time_out() -> None:
     g << DATA(1000, seq=1).within(0.1, 1.0)
     t.after(0.05)
     g >> ACK(ack=1001)
-    # F-RTO: two segments that had not been sent would come first; there are none, so the lost ones follow in slow start
+    # F-RTO: two segments that had not been sent would come first; there are none, so the lost ones follow in
+    # slow start
     g << DATA(2000, seq=1001)
     t.after(0.05)
     g >> ACK(ack=3001)
@@ -221,7 +225,8 @@ def test_lost_retransmission_is_found_without_a_time_out() -> None:
 
 
 def test_reordering_is_learnt() -> None:
-    """A first transmission that arrives after one sent later: no reduction, and from now on a reordering window."""
+    """A first transmission that arrives after one sent later: no reduction, and from now on a reordering
+    window."""
     t, g = flight(4)
     g >> ACK(ack=1, sack=((1001, 2001),))
     g >> ACK(ack=2001)

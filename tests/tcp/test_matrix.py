@@ -1,6 +1,7 @@
 """Every state, every kind of segment, every position: RFC 9293 section 3.10.7 and RFC 5961, generated.
 
-Positions are L- (one before RCV.NXT), L (RCV.NXT), R (the last sequence number of the window) and R+ (the first behind it).
+Positions are L- (one before RCV.NXT), L (RCV.NXT), R (the last sequence number of the window) and R+ (the
+first behind it).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def test_rst(state: str, where: str, acked: bool) -> None:
     seq = position(t, where)
     t.guest >> (RST_ACK if acked else RST)(seq=seq)
     if where == "L":
-        assert t.saw(Reset) and t.saw(Closed)
+        assert t.saw(Reset)
+        assert t.saw(Closed)
         assert t.state == "CLOSED"
         t.silence()
     else:

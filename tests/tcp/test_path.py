@@ -45,7 +45,9 @@ def test_only_reduces() -> None:
     assert t.info["mss"] == 1460
 
 
-@pytest.mark.parametrize(("ipv6", "mtu", "mss"), [(False, 67, 1440), (True, 1279, 1440), (True, 1280, 1220), (False, 68, 64)])
+@pytest.mark.parametrize(
+    ("ipv6", "mtu", "mss"), [(False, 67, 1440), (True, 1279, 1440), (True, 1280, 1220), (False, 68, 64)]
+)
 def test_least_mtu(ipv6: bool, mtu: int, mss: int) -> None:
     t = Trace(nagle=False, ipv6=ipv6, mss=1440)
     t.connect(mss=1440)

@@ -156,7 +156,9 @@ def test_paws() -> None:
     g >> DATA(100, seq=1, ts=(base + 1000, g.ts_recent))
     t.after(0.05)
     g << ACK(ack=101, ts=(0, base + 1000))
-    g >> DATA(100, seq=101, ts=(base + 999, g.ts_recent))  # older: dropped, and answered with the unchanged echo
+    g >> DATA(
+        100, seq=101, ts=(base + 999, g.ts_recent)
+    )  # older: dropped, and answered with the unchanged echo
     g << ACK(ack=101, ts=(0, base + 1000))
     assert len(t.received) == 100
     g >> DATA(100, seq=101, ts=(base + 1001, g.ts_recent))

@@ -12,9 +12,10 @@
     guest << DATA(1000, seq=1).within(0.2, 1.3)    # nothing before, this between 0.2 and 1.3 s from now
     t.silence()                                    # nothing more is sent now; t.silence(5) for five seconds
 
-Sequence numbers count from each side's SYN (0), so that the first byte is 1. What an expected segment leaves out is not
-compared; a number of bytes may come in several segments. Payload is a ramp in each direction and checked wherever it appears,
-so that a lost, doubled or displaced byte shows. Windows are given unscaled, as bytes; ``win`` may be a predicate.
+Sequence numbers count from each side's SYN (0), so that the first byte is 1. What an expected segment leaves
+out is not compared; a number of bytes may come in several segments. Payload is a ramp in each direction and
+checked wherever it appears, so that a lost, doubled or displaced byte shows. Windows are given unscaled, as
+bytes; ``win`` may be a predicate.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 from netstack.tcp import Closed, Connected, Connection, DataReceived, EndOfStream, Event, Settings
 from netstack.wire.tcp import ACK as F_ACK
-from netstack.wire.tcp import CWR, ECE, PSH, TCPHeader, URG
+from netstack.wire.tcp import CWR, ECE, PSH, URG, TCPHeader
 from netstack.wire.tcp import FIN as F_FIN
 from netstack.wire.tcp import RST as F_RST
 from netstack.wire.tcp import SYN as F_SYN
@@ -113,7 +114,9 @@ class Guest:
 class Trace:
     """One connection of ours and a scripted guest."""
 
-    def __init__(self, *, active: bool = False, confirm: bool = True, autoread: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, *, active: bool = False, confirm: bool = True, autoread: bool = True, **settings: Any
+    ) -> None:
         settings.setdefault("timestamps", False)
         settings.setdefault("delayed_ack", 0.04)
         self.settings = Settings(**settings)
@@ -294,7 +297,8 @@ class Trace:
             assert not self.out, f"too early: {self.describe(*self.out[0])}"
             while not self.out:
                 timer = self.stack.next_timer()
-                assert timer is not None and timer <= start + s.late, f"nothing within {s.late} s; timer at {timer}"
+                assert timer is not None, "nothing will ever be sent"
+                assert timer <= start + s.late, f"nothing within {s.late} s; timer at {timer}"
                 self.at(timer)
             elapsed = self.out[0][0] - start
             assert s.early <= elapsed <= s.late, f"after {elapsed} s, not {s.early}..{s.late}"
@@ -303,8 +307,11 @@ class Trace:
         seen = self.describe(at, header, payload, ecn)
         length = len(payload)
         flags = header.flags
-        while not s.exact and s.length > length and self.out and self.stack_seq(header.seq) + length == self.stack_seq(
-            self.out[0][1].seq
+        while (
+            not s.exact
+            and s.length > length
+            and self.out
+            and self.stack_seq(header.seq) + length == self.stack_seq(self.out[0][1].seq)
         ):
             _, more, rest, _ = self.out.pop(0)
             length += len(rest)
@@ -345,14 +352,21 @@ class Trace:
         sack = [(self.guest_seq(a), self.guest_seq(b)) for a, b in header.sack]
         return (
             f"[{at:.3f} {letters} seq {self.stack_seq(header.seq)} len {len(payload)} "
-            f"ack {self.guest_seq(header.ack) if header.flags & F_ACK else '-'} win {header.window} sack {sack} "
-            f"ts {header.timestamps}]"
+            f"ack {self.guest_seq(header.ack) if header.flags & F_ACK else '-'} win {header.window} "
+            f"sack {sack} ts {header.timestamps}]"
         )
 
     # --- short cuts
 
-    def connect(self, *, mss: int = 1460, sack: bool = True, ts: bool | None = None, wscale: int | None = None,
-                win: int = 65535) -> Guest:
+    def connect(
+        self,
+        *,
+        mss: int = 1460,
+        sack: bool = True,
+        ts: bool | None = None,
+        wscale: int | None = None,
+        win: int = 65535,
+    ) -> Guest:
         """The handshake, passive or active. Returns the guest."""
         g = self.guest
         g.win = win
