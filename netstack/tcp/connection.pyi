@@ -7,8 +7,8 @@ class Connection:
     autoread: bool
     @property
     def settings(self) -> Settings: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         local_port: int,
         remote_port: int,
         *,
@@ -18,7 +18,7 @@ class Connection:
         addresses: tuple[str, str] | None = None,
         autoread: bool = True,
         memory_limit: int = 0,
-    ) -> None: ...
+    ) -> Connection: ...
     def open(self, now: float) -> None: ...
     def listen(self, *, confirm: bool = True) -> None: ...
     def confirm_open(self, now: float) -> None: ...
