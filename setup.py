@@ -29,9 +29,7 @@ macros = [("CYTHON_TRACE_NOGIL", "1")] if build == "coverage" else []
 
 
 def extension(name: str, source: str) -> Extension:
-    return Extension(
-        name, [source], extra_compile_args=cflags, extra_link_args=ldflags, define_macros=macros
-    )
+    return Extension(name, [source], extra_compile_args=cflags, extra_link_args=ldflags, define_macros=macros)
 
 
 sources = sorted(Path("netstack").rglob("*.pyx"))

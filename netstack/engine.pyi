@@ -1,8 +1,11 @@
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from netstack.link.memory import MemoryLink
 from netstack.services.dns_table import DnsTable
 
+@disjoint_base
 class Engine:
     def __init__(self, settings: dict[str, Any]) -> None: ...
     def run(self) -> None: ...

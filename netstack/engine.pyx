@@ -37,8 +37,8 @@ cdef class Engine:
     Args:
         settings: the keys that ``netstack.gateway`` gives; addresses as strings, times in nanoseconds.
 
-    Made, configured and then either run in a thread (``run``, which returns after ``request_stop``) or stepped by hand on virtual time
-    (``step``). Every other method may be called from any thread.
+    Made, configured and then either run in a thread (``run``, which returns after ``request_stop``) or stepped by
+    hand on virtual time (``step``). Every other method may be called from any thread.
     """
 
     def __cinit__(self):
@@ -297,8 +297,8 @@ cdef class Engine:
         self.call(CALL_NEIGHBOR, &known, 0)
 
     def attach(self, uint64_t flow, int fd) -> bool:
-        """Gives a pending connection its descriptor (a connected stream, owned by the engine from here on), or refuses it with
-        ``fd`` = -errno. False when the flow is gone: then the descriptor is still the caller's."""
+        """Gives a pending connection its descriptor (a connected stream, the engine's from here on), or refuses it
+        with ``fd`` = -errno. False when the flow is gone: then the descriptor is still the caller's."""
         return self.call(CALL_ATTACH, <void *><size_t>flow, fd) == 0
 
     def set_pcap(self, path: str | None, uint32_t snaplen=262144) -> None:

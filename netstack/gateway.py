@@ -92,8 +92,8 @@ class Gateway:
         config: the settings; the defaults are VPNKit's network plan.
         dialer: where given, every TCP connection of a guest is asked of it instead of the host's network.
 
-    Use ``with Gateway() as gw`` (or ``async with``); ``start`` and ``stop`` do the same by hand. A gateway that is not started can be
-    stepped on virtual time with :meth:`step`.
+    Use ``with Gateway() as gw`` (or ``async with``); ``start`` and ``stop`` do the same by hand. A gateway that
+    is not started can be stepped on virtual time with :meth:`step`.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Gateway:
 
     def _publish_names(self) -> None:
         c = self.config
-        names: dict[str, Any] = {name: c.gateway for name in c.gateway_names}
+        names: dict[str, Any] = dict.fromkeys(c.gateway_names, c.gateway)
         if c.host_alias:
             names.update(dict.fromkeys(c.host_names, c.host_alias))
         for lease in self._dhcp.leases() if self._dhcp is not None else ():
@@ -239,7 +239,10 @@ class Gateway:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Ends every flow (guests and hosts get a reset), closes the links, and joins the threads. Harmless when called again."""
+        """Ends every flow (guests and hosts get a reset), closes the links, and joins the threads.
+
+        Harmless when called again.
+        """
         if self._stopped:
             return
         self._stopped = True
@@ -400,7 +403,7 @@ class Gateway:
         return self._virtual_ns / 1e9 if self._virtual_ns else time.time()
 
     def _on_dhcp(self, message: bytes) -> None:
-        port, mac, _, source, _ = DHCP_HEAD.unpack_from(message)
+        port, mac, _, _, _ = DHCP_HEAD.unpack_from(message)
         with self._lock:
             server = self._dhcp_server()
             before = server.generation

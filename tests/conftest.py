@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-# A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by
+    # A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by
     if reason := no_lab():
         pytest.skip(reason)
     with Lab() as made:

@@ -35,7 +35,9 @@ class Stack:
     UDP and queries go to real sockets of the test on the loopback, behind the host alias.
     """
 
-    def __init__(self, config: netstack.Config | None = None, *, dial: bool = True, features: Iterable[str] = ()) -> None:
+    def __init__(
+        self, config: netstack.Config | None = None, *, dial: bool = True, features: Iterable[str] = ()
+    ) -> None:
         self.now = SECOND
         self.link = MemoryLink(mtu=(config or netstack.Config()).mtu, features=tuple(features))
         self.peers: list[socket.socket] = []
@@ -95,7 +97,9 @@ class Stack:
 class GuestTcp:
     """The guest's end of a TCP connection, segment by segment."""
 
-    def __init__(self, stack: Stack, dport: int = 80, sport: int = 40000, dst: str = HOST, **options: Any) -> None:
+    def __init__(
+        self, stack: Stack, dport: int = 80, sport: int = 40000, dst: str = HOST, **options: Any
+    ) -> None:
         self.stack = stack
         self.sport, self.dport, self.dst = sport, dport, dst
         self.seq = 1000

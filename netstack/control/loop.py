@@ -21,14 +21,20 @@ class ControlLoop:
         self._thread.start()
 
     def serve_dns(
-        self, sock: socket.socket, names: Callable[[], DnsTable], upstreams: Callable[[], Sequence[tuple[str, int]]]
+        self,
+        sock: socket.socket,
+        names: Callable[[], DnsTable],
+        upstreams: Callable[[], Sequence[tuple[str, int]]],
     ) -> None:
         """Answers DNS queries on a connected stream socket until the client has ended; owns the socket."""
         sock.setblocking(False)
         self._loop.call_soon_threadsafe(self._begin, sock, names, upstreams)
 
     def _begin(
-        self, sock: socket.socket, names: Callable[[], DnsTable], upstreams: Callable[[], Sequence[tuple[str, int]]]
+        self,
+        sock: socket.socket,
+        names: Callable[[], DnsTable],
+        upstreams: Callable[[], Sequence[tuple[str, int]]],
     ) -> None:
         async def serve() -> None:
             reader, writer = await asyncio.open_connection(sock=sock)

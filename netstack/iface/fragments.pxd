@@ -39,7 +39,8 @@ cdef void fragments_free(fragments_t *f) noexcept nogil
 # Takes one fragment. On FRAG_DONE done holds header_length + payload bytes, valid until the next call.
 cdef int fragments_add(fragments_t *f, const ipv4_hdr *hdr, const uint8_t *header, const uint8_t *payload,
                        uint32_t length, uint64_t now_ns, uint64_t *counters) noexcept nogil
-# Drops what is overdue and returns how many; *next is the next deadline. When the first fragment of a dropped datagram was here its header
+# Drops what is overdue and returns how many; *next is the next deadline. When the first fragment of a dropped
+# datagram was here its header
 # and eight bytes are copied to quote (68 bytes), for the time-exceeded that is due (RFC 792), and *quote_length is set.
 cdef int fragments_expire(fragments_t *f, uint64_t now_ns, uint64_t *counters, uint8_t *quote,
                           uint32_t *quote_length) noexcept nogil

@@ -14,7 +14,8 @@ cdef enum:
     IFACE_HELD = 6          # a fragment, kept
     IFACE_UNREACHABLE = 7   # an IP protocol nobody speaks: protocol unreachable is due (RFC 1122 3.2.2.1)
 
-# port is the switch port the frame came by. The frame is only read; p points into it (or into the reassembly buffer) and is
+# port is the switch port the frame came by. The frame is only read; p points into it (or into the reassembly
+# buffer) and is
 # valid until the next call.
 cdef int iface_input(iface_t *f, const uint8_t *frame, uint32_t length, const frame_meta *meta, int port,
                      uint64_t now_ns, packet *p) noexcept nogil

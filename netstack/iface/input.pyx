@@ -1,5 +1,5 @@
 """From a frame to a verdict (RFC 894, 826, 1122 section 3.2)."""
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from netstack.iface.fragments cimport FRAG_DONE, FRAG_HELD, fragments_add
@@ -16,7 +16,6 @@ from netstack.storage.counters cimport (
 from netstack.storage.frame cimport CSUM_FULL, CSUM_VALID, GSO_NONE, frame_meta
 from netstack.wire.addr cimport addr_from_v4
 from netstack.wire.arp cimport ARP_REPLY, ARP_REQUEST, arp_hdr, arp_parse, arp_write
-from netstack.wire.be cimport be32
 from netstack.wire.checksum cimport csum_ok, csum_pseudo
 from netstack.wire.code cimport WIRE_TRUNCATED
 from netstack.wire.ethernet cimport (

@@ -1,4 +1,5 @@
-# Which guest holds which address: MAC and switch port. Entries live as long as the interface, so flows may point at them.
+# Which guest holds which address: MAC and switch port. Entries live as long as the interface, so flows may
+# point at them.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from netstack.storage.table cimport table_t
 from netstack.wire.addr cimport addr_t

@@ -23,21 +23,26 @@ ctypedef struct datagram:           # an IP payload on its way to a guest
     uint16_t ident
     uint8_t started
 
-# The next frame of the datagram: its 34 header bytes are written to out and the payload is data[*at, *at + *n). 1, or 0 when
+# The next frame of the datagram: its 34 header bytes are written to out and the payload is data[*at, *at + *n).
+# 1, or 0 when
 # all is out. A datagram that fits the MTU is one frame.
 cdef int iface_next_fragment(iface_t *f, datagram *d, uint8_t *out, uint32_t *at, uint32_t *n) noexcept nogil
 
-# Ethernet, IPv4 and TCP header of a segment with payload_length bytes behind them; the checksum is left partial and meta says so. Returns
+# Ethernet, IPv4 and TCP header of a segment with payload_length bytes behind them; the checksum is left partial
+# and meta says so. Returns
 # the number of header bytes.
 cdef int iface_tcp_headers(iface_t *f, const neighbor *to, uint32_t src, uint32_t dst, tcp_hdr *hdr,
                            uint32_t payload_length, uint16_t gso_size, uint8_t tos, uint8_t *out, size_t room,
                            frame_meta *meta) noexcept nogil
-# Ethernet, IPv4 and UDP header of a datagram that fits the MTU, or of a super-frame when gso_size > 0; partial checksum.
+# Ethernet, IPv4 and UDP header of a datagram that fits the MTU, or of a super-frame when gso_size > 0; partial
+# checksum.
 cdef int iface_udp_headers(iface_t *f, const neighbor *to, uint32_t src, uint32_t dst, uint16_t sport, uint16_t dport,
                            uint32_t payload_length, uint16_t gso_size, uint8_t tos, uint8_t ttl, uint8_t *out,
                            frame_meta *meta) noexcept nogil
 
-# An ICMP error message that quotes the IP datagram of original_length bytes at original (as many as RFC 1812 4.3.2.3 lets fit: 576 in all).
-# Returns the number of bytes written to out (room >= 576), or 0 where RFC 1122 3.2.2 forbids the error or the limit is reached.
+# An ICMP error message that quotes the IP datagram of original_length bytes at original (as many as RFC 1812
+# 4.3.2.3 lets fit: 576 in all).
+# Returns the number of bytes written to out (room >= 576), or 0 where RFC 1122 3.2.2 forbids the error or the
+# limit is reached.
 cdef int iface_icmp_error(iface_t *f, uint8_t type, uint8_t code, uint32_t rest, const uint8_t *original,
                           uint32_t original_length, uint64_t now_ns, uint8_t *out, size_t room) noexcept nogil

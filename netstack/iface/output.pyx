@@ -1,13 +1,13 @@
 """From what is to be said to the bytes of a frame."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from netstack.iface.interface cimport ICMP_BURST, ICMP_INTERVAL_NS, iface_t
 from netstack.iface.neighbors cimport neighbor
 from netstack.storage.counters cimport FRAGMENTS_SENT, ICMP_ERRORS_SENT, ICMP_RATE_LIMITED, count
-from netstack.storage.frame cimport CSUM_FULL, CSUM_PARTIAL, GSO_NONE, GSO_TCP4, GSO_UDP, frame_meta
+from netstack.storage.frame cimport CSUM_PARTIAL, GSO_NONE, GSO_TCP4, GSO_UDP, frame_meta
 from netstack.wire.addr cimport addr_from_v4, addr_t
-from netstack.wire.be cimport be16, be32, put_be16
+from netstack.wire.be cimport be16, be32
 from netstack.wire.checksum cimport csum_fold, csum_pseudo, csum_store
 from netstack.wire.ethernet cimport ETHERTYPE_IPV4, eth_hdr, eth_write
 from netstack.wire.icmp4 cimport ICMP4_ECHO, icmp4_hdr, icmp4_write
@@ -122,7 +122,8 @@ cdef int iface_udp_headers(iface_t *f, const neighbor *to, uint32_t src, uint32_
 
 
 cdef bint may_send_error(iface_t *f, const uint8_t *original, uint32_t length, uint64_t now_ns) noexcept nogil:
-    """RFC 1122 3.2.2: never about an ICMP error, a fragment other than the first, a broadcast or an unspecified source."""
+    """RFC 1122 3.2.2: never about an ICMP error, a fragment other than the first, a broadcast or an unspecified
+    source."""
     cdef uint32_t ihl, src, dst
     if length < 20:
         return False

@@ -1,30 +1,35 @@
 """Guest flows joined to descriptors of the host.
 
 Theory of operation
-    ``nat_packet`` takes what the interface has sorted, finds or opens the flow, and acts: a TCP flow joins a :c:type:`tcb_t` to a connected
-    stream descriptor, a UDP flow joins a guest's port to one unconnected socket (endpoint-independent mapping), a ping
-    flow joins an identifier to a ping socket, and a DNS query has a socket of its own to the upstream resolver. Frames
-    to the guests go into the sink that the engine has given; messages to the control plane go into the mailbox.
-    Where the host side of a TCP flow is to come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as
-    *pending* until ``tcp_flow_attach`` brings a descriptor: any connected stream will do.
+    ``nat_packet`` takes what the interface has sorted, finds or opens the flow, and acts: a TCP flow joins
+    a :c:type:`tcb_t` to a connected stream descriptor, a UDP flow joins a guest's port to one unconnected
+    socket (endpoint-independent mapping), a ping flow joins an identifier to a ping socket, and a DNS query
+    has a socket of its own to the upstream resolver. Frames to the guests go into the sink that the engine
+    has given; messages to the control plane go into the mailbox. Where the host side of a TCP flow is to
+    come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as *pending*
+    until ``tcp_flow_attach`` brings a descriptor: any connected stream will do.
 
-    Flows that packets have touched are collected and settled once per burst, so that acknowledgements coalesce. A flow
-    that has ended leaves the tables at once, but its memory only at the end of the round, since events of the same round may still
-    name it.
+    Flows that packets have touched are collected and settled once per burst, so that acknowledgements
+    coalesce. A flow that has ended leaves the tables at once, but its memory only at the end of the round,
+    since events of the same round may still name it.
 
 May import
     ``wire``, ``storage``, ``host``, ``tcp``, ``iface``, ``services``; not ``link`` and not ``capture``.
 
 Invariants
-    - A SYN is answered when the host's connect has succeeded; refusal is RST, unreachable is ICMP and RST, a host's reset
-      is a reset, an end of file is a FIN.
+    - A SYN is answered when the host's connect has succeeded; refusal is RST, unreachable is ICMP and RST,
+      a host's reset is a reset, an end of file is a FIN.
     - Bytes that were acknowledged to the guest are kept until the host has taken them.
-    - Every table is bounded; at the limit a TCP SYN is refused, the UDP flow silent for longest makes room, an echo is dropped.
-    - The host's loopback is seen as the host alias and as nothing else; without the alias it cannot be reached.
+    - Every table is bounded; at the limit a TCP SYN is refused, the UDP flow silent for longest makes room,
+      an echo is dropped.
+    - The host's loopback is seen as the host alias and as nothing else; without the alias it cannot be
+      reached.
 
 RFCs
-    4787 and 7857 (UDP), 5382 (TCP), 5508 (ICMP), 6528 (initial sequence numbers), 5927 (ICMP against TCP), 1035 (DNS).
+    4787 and 7857 (UDP), 5382 (TCP), 5508 (ICMP), 6528 (initial sequence numbers), 5927 (ICMP against TCP),
+    1035 (DNS).
 
 Tests
-    ``tests/nat`` steps a gateway on virtual time against sockets of the test; ``tests/e2e`` uses real programs.
+    ``tests/nat`` steps a gateway on virtual time against sockets of the test; ``tests/e2e`` uses real
+    programs.
 """

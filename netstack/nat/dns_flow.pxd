@@ -1,4 +1,5 @@
-# Queries to the gateway's resolver over UDP: answered from the table of names, or passed raw to an upstream of the host.
+# Queries to the gateway's resolver over UDP: answered from the table of names, or passed raw to an upstream of
+# the host.
 from libc.stdint cimport uint32_t, uint64_t
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport nat_t

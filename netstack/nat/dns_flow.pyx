@@ -1,6 +1,7 @@
 """Forwarding of DNS queries, raw: every record type and rcode comes through as the upstream gave it.
 
-Each query has a socket of its own, so that its source port is random and an ICMP error is its own, and an id of its own.
+Each query has a socket of its own, so that its source port is random and an ICMP error is its own, and an id of
+its own.
 An upstream that refuses or stays silent is followed by the next; when all have failed the guest gets SERVFAIL, never
 silence. The table of pending queries is bounded.
 """

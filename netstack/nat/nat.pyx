@@ -118,7 +118,8 @@ cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) 
         where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
         if where == TO_DHCP:
             to_dhcp(nat, p)
-        elif p.ip.src == 0 or p.ip.dst == 0xffffffffu or p.ip.dst == nat.iface.broadcast or p.ip.dst == nat.iface.network:
+        elif (p.ip.src == 0 or p.ip.dst == 0xffffffffu or p.ip.dst == nat.iface.broadcast
+              or p.ip.dst == nat.iface.network):
             count(nat.counters, IP_BROADCAST)
         elif where == TO_DNS:
             dns_flow_packet(nat, p, now_ns)

@@ -14,7 +14,8 @@ cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint6
 cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil
 # An ICMP error from a guest that quotes a segment of this flow's.
 cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
-# The control plane's answer to MAIL_PENDING_FLOW: a connected stream descriptor (owned from here on), or fd < 0 as -errno. -1 when
+# The control plane's answer to MAIL_PENDING_FLOW: a connected stream descriptor (owned from here on), or fd < 0
+# as -errno. -1 when
 # the flow is gone (the caller closes the descriptor).
 cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil
 # Sends what the touched flows have to send, sets their timers, and frees those that have ended.

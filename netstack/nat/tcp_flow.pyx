@@ -1,7 +1,7 @@
 """TCP translation: two directions of bytes, two ends of file, one reset, each passed on truthfully.
 
-Up: in-order payload goes from the frame straight to the descriptor; what that refuses stays in the receive ring and closes
-the window. Down: the descriptor is read straight into the send ring. A flow ends when both directions have.
+Up: in-order payload goes from the frame straight to the descriptor; what that refuses stays in the receive ring and
+closes the window. Down: the descriptor is read straight into the send ring. A flow ends when both directions have.
 """
 from libc.errno cimport EACCES, EAGAIN, ECONNREFUSED, ENETUNREACH, EPERM, ETIMEDOUT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -36,8 +36,8 @@ from netstack.storage.siphash cimport siphash_words
 from netstack.storage.table cimport table_del, table_get, table_next, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
 from netstack.tcp.tcb cimport (
-    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free, tcb_init,
-    tcp_abort, tcp_accept, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok, tcp_icmp_error,
+    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free,
+    tcb_init, tcp_abort, tcp_accept, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok, tcp_icmp_error,
     tcp_may_reopen, tcp_next_segment, tcp_read_spans, tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives,
     tcp_take, tcp_timeout, tcp_unacked, tcp_write_spans, tcp_wrote,
 )
@@ -48,7 +48,7 @@ from netstack.wire.icmp4 cimport (
     ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE,
 )
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
-from netstack.wire.tcp cimport TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, tcp_hdr
+from netstack.wire.tcp cimport TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 
 cdef enum:
     DOWN_ROUNDS = 4             # reads of one descriptor before others have their turn
@@ -92,7 +92,8 @@ cdef void bury(nat_t *nat, tcp_flow *flow) noexcept nogil:
 
 # --- segments to the guest
 
-cdef void send_segment(nat_t *nat, int port, neighbor *guest, uint32_t src, uint32_t dst, tcp_segment *segment) noexcept nogil:
+cdef void send_segment(nat_t *nat, int port, neighbor *guest, uint32_t src, uint32_t dst,
+                       tcp_segment *segment) noexcept nogil:
     cdef uint8_t[128] headers
     cdef iovec[3] iov
     cdef frame_meta meta
@@ -338,7 +339,8 @@ cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
 # --- down
 
 cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
-    """Reads the descriptor straight into the send ring, as far as there is room, and sends. True when only its turn is over."""
+    """Reads the descriptor straight into the send ring, as far as there is room, and sends. True when only its
+    turn is over."""
     cdef ring_span[2] spans
     cdef iovec[2] iov
     cdef int k, i
@@ -407,7 +409,8 @@ cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     key.peer_port = p.tcp.dport
     key.protocol = IPPROTO_TCP4
     flow = <tcp_flow *>table_get(nat.tcp_table, &key)
-    if flow != NULL and flow.tcb.state == TCP_TIME_WAIT and p.tcp.flags & TCP_SYN and tcp_may_reopen(&flow.tcb, &p.tcp, now_ns):
+    if (flow != NULL and flow.tcb.state == TCP_TIME_WAIT and p.tcp.flags & TCP_SYN
+            and tcp_may_reopen(&flow.tcb, &p.tcp, now_ns)):
         bury(nat, flow)
         flow = NULL
     if flow == NULL:

@@ -219,7 +219,8 @@ cdef void udp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
             at += r
             tries = 0
             continue
-        # An earlier datagram's ICMP error is reported by the next call, which has sent nothing: say so to the guest, try again once.
+        # An earlier datagram's ICMP error is reported by the next call, which has sent nothing: say so to the
+        # guest, try again once.
         drain_errors(nat, flow, now_ns)
         tries += 1
         if tries > 1 or r == -EMSGSIZE:

@@ -2,11 +2,14 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
+from typing_extensions import disjoint_base
+
 from netstack.wire.dns_data import TYPE_NAMES as TYPE_NAMES
 
 _Address: TypeAlias = str | IPv4Address | IPv6Address
 _Data: TypeAlias = _Address | tuple[str | int, Any]
 
+@disjoint_base
 class DnsTable:
     @property
     def names(self) -> dict[str, tuple[tuple[str, bytes], ...]]: ...

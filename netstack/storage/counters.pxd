@@ -1,4 +1,5 @@
-# The one list of counters. Every drop increments exactly one of these; their Python names are the members in lower case.
+# The one list of counters. Every drop increments exactly one of these; their Python names are the members in
+# lower case.
 from libc.stdint cimport uint64_t
 
 cpdef enum counter:

@@ -1,5 +1,1 @@
-import enum
-
-class counter(enum.IntFlag): ...
-
 NAMES: tuple[str, ...]

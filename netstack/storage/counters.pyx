@@ -1,6 +1,6 @@
 """The names of all counters, for the Python side."""
 
 NAMES = tuple(
-    name.lower() for name, member in sorted(counter.__members__.items(), key=lambda item: int(item[1]))
+    name.lower() for name in sorted(counter.__members__, key=lambda name: int(counter.__members__[name]))
     if name != "COUNTERS"
 )

@@ -27,7 +27,7 @@ cdef inline uint64_t siphash_words(const uint64_t *words, uint32_t n, uint64_t k
     """The hash of n words (their bytes in little-endian order, as the reference vectors have it)."""
     cdef uint64_t[4] v
     cdef uint64_t last = (<uint64_t>(n * 8)) << 56
-    cdef uint32_t i
+    cdef uint32_t i, _i
     v[0] = k0 ^ 0x736f6d6570736575u
     v[1] = k1 ^ 0x646f72616e646f6du
     v[2] = k0 ^ 0x6c7967656e657261u
@@ -42,6 +42,6 @@ cdef inline uint64_t siphash_words(const uint64_t *words, uint32_t n, uint64_t k
     sip_round(v)
     v[0] ^= last
     v[2] ^= 0xff
-    for i in range(4):
+    for _i in range(4):
         sip_round(v)
     return v[0] ^ v[1] ^ v[2] ^ v[3]

@@ -1,8 +1,11 @@
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from netstack.tcp.events import Event
 from netstack.tcp.settings import Settings
 
+@disjoint_base
 class Connection:
     autoread: bool
     @property

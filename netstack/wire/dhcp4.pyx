@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
 from netstack.wire.be cimport be16, be32, put_be16, put_be32

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from netstack.wire.dns_data import NAMES_IN_DATA as NAMES_IN_DATA
 from netstack.wire.dns_data import RCODES as RCODES
@@ -11,6 +11,7 @@ from netstack.wire.dns_data import rdata_build as rdata_build
 from netstack.wire.dns_data import rdata_value as rdata_value
 from netstack.wire.dns_data import type_number as type_number
 
+@disjoint_base
 class DnsQuestion:
     name: str
     type: int
@@ -19,6 +20,7 @@ class DnsQuestion:
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@disjoint_base
 class DnsRecord:
     name: str
     type: int
@@ -35,6 +37,7 @@ class DnsRecord:
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@disjoint_base
 class DnsEdns:
     udp_size: int
     version: int
@@ -54,6 +57,7 @@ class DnsEdns:
     def __eq__(self, value: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
+@disjoint_base
 class DnsMessage:
     id: int
     flags: int

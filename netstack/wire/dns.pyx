@@ -32,7 +32,6 @@ from netstack.wire.dns_data import (
     NAMES_IN_DATA,
     RCODES,
     TYPE_NAMES,
-    TYPES,
     rdata_build,
     rdata_value,
     type_number,
@@ -592,7 +591,8 @@ cdef class DnsMessage:
         o = other
         return (
             self.id == o.id and self.flags == o.flags and self.questions == o.questions
-            and self.answers == o.answers and self.authority == o.authority and self.additional == o.additional and self.edns == o.edns
+            and self.answers == o.answers and self.authority == o.authority and self.additional == o.additional
+            and self.edns == o.edns
         )
 
     __hash__ = None

@@ -45,6 +45,12 @@ print(hashlib.sha256(b"".join(parts)).hexdigest(), time.monotonic(), flush=True)
 """
 
 
+def drain(sock):
+    """Reads until the end."""
+    while sock.recv(4096):
+        pass
+
+
 def test_a_transfer_completes_while_the_gil_is_held(lab):
     """ctypes.PyDLL keeps the GIL: for three seconds no Python runs in this process, and 16 MiB go both ways."""
 
@@ -91,7 +97,6 @@ def test_stopping_in_the_middle_of_a_transfer_resets_both_sides(lab):
             assert host.recv(10) == b"x" * 10
         with guest, host:
             with pytest.raises(ConnectionResetError):
-                while host.recv(4096):
-                    pass
+                drain(host)
             with pytest.raises((ConnectionResetError, socket.timeout)):
                 guest.recv(1)

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 
 import pytest
-
 from stack import GATEWAY, GATEWAY_MAC, GUEST, ICMP, IP, MAC, Ether, Raw, Stack
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from stack import ARP, GATEWAY, GATEWAY_MAC, GUEST, HOST, ICMP, IP, MAC, TCP, UDP, Ether, Raw, Stack, arp_who_has
+from scapy.layers.inet import IPOption
+from stack import (
+    ARP,
+    GATEWAY,
+    GATEWAY_MAC,
+    GUEST,
+    HOST,
+    ICMP,
+    IP,
+    MAC,
+    TCP,
+    UDP,
+    Ether,
+    Raw,
+    Stack,
+    arp_who_has,
+)
 
 
 @pytest.fixture
@@ -34,7 +50,10 @@ def test_arp_for_others_stays_silent(stack: Stack) -> None:
 
 
 def test_a_guest_may_not_claim_the_gateway(stack: Stack) -> None:
-    assert stack.send(Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op=2, hwsrc=MAC, psrc=GATEWAY, pdst=GATEWAY)) == []
+    assert (
+        stack.send(Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op=2, hwsrc=MAC, psrc=GATEWAY, pdst=GATEWAY))
+        == []
+    )
     assert stack.drops() == {"arp_spoofed": 1}
 
 
@@ -62,7 +81,15 @@ def fragments_of(packet: IP, size: int = 1480) -> list[IP]:
         piece = raw[at : at + size]
         more = at + size < len(raw)
         parts.append(
-            IP(src=packet.src, dst=packet.dst, id=packet.id, proto=bytes(packet)[9], flags=1 if more else 0, frag=at // 8) / Raw(piece)
+            IP(
+                src=packet.src,
+                dst=packet.dst,
+                id=packet.id,
+                proto=bytes(packet)[9],
+                flags=1 if more else 0,
+                frag=at // 8,
+            )
+            / Raw(piece)
         )
     return parts
 
@@ -83,11 +110,18 @@ def joined(frames: list[Ether]) -> IP:
     return IP(bytes(IP(src=head.src, dst=head.dst, proto=head.proto, len=20 + end)) + bytes(buffer[:end]))
 
 
+ROUTE = IPOption(b"\x83\x07\x04\x01\x02\x03\x04\x00")  # loose source route
+
+
+def to_gateway() -> Ether:
+    return Ether(src=MAC, dst=GATEWAY_MAC)
+
+
 VALID = [
     arp_who_has(GATEWAY),
-    Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / ICMP(id=1, seq=1) / Raw(b"x" * 20),
-    Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=HOST) / TCP(sport=4, dport=80, flags="S", options=[("MSS", 1460), ("WScale", 7)]),
-    Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=4, dport=7) / Raw(b"y" * 9),
+    to_gateway() / IP(src=GUEST, dst=GATEWAY) / ICMP(id=1, seq=1) / Raw(b"x" * 20),
+    to_gateway() / IP(src=GUEST, dst=HOST) / TCP(sport=4, dport=80, flags="S", options=[("MSS", 1460), ("WScale", 7)]),
+    to_gateway() / IP(src=GUEST, dst=GATEWAY) / UDP(sport=4, dport=7) / Raw(b"y" * 9),
 ]  # fmt: skip
 
 
@@ -106,24 +140,24 @@ BAD = {
     "frame_bad_source": Ether(src="03:00:00:00:00:01", dst=GATEWAY_MAC) / IP_FRAME[IP],
     "frame_unknown_type": Ether(src=MAC, dst=GATEWAY_MAC, type=0x88CC) / Raw(b"\0" * 50),
     "frame_ipv6": Ether(src=MAC, dst=GATEWAY_MAC, type=0x86DD) / Raw(b"\x60" + b"\0" * 60),
-    "frame_oversized": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / ICMP() / Raw(b"z" * 1500),
-    "ip_bad_source": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src="224.0.0.9", dst=GATEWAY) / ICMP(),
-    "ip_spoofed": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src="10.1.1.1", dst=GATEWAY) / ICMP(),
-    "ip_multicast": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst="224.0.0.251") / UDP(sport=5353, dport=5353),
-    "ip_broadcast": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst="192.168.65.255") / ICMP(),
-    "ip_bad_destination": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst="127.0.0.1") / ICMP(),
-    "ip_ttl": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY, ttl=0) / ICMP(),
-    "ip_bad_checksum": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY, chksum=1) / ICMP(),
-    "ip_truncated": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY, len=900) / ICMP() / Raw(b"q" * 20),
-    "ip_source_route": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY, options=[("LSRR", ["1.2.3.4"])] and b"\x83\x07\x04\x01\x02\x03\x04\x00") / ICMP(),
-    "icmp_bad": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / ICMP(chksum=5),
-    "icmp_ignored": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / ICMP(type=13),
-    "tcp_bad_checksum": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=HOST) / TCP(dport=80, chksum=5),
-    "tcp_bad_header": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=HOST) / TCP(dport=80, dataofs=15),
-    "udp_bad_checksum": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=HOST) / UDP(dport=80, chksum=5) / Raw(b"abc"),
-    "udp_bad_header": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=HOST) / UDP(dport=80, len=500) / Raw(b"abc"),
-    "fragment_bad": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY, flags=1) / Raw(b"12345"),
-    "tcp_bad_address": Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=HOST) / TCP(dport=0, flags="S"),
+    "frame_oversized": to_gateway() / IP(src=GUEST, dst=GATEWAY) / ICMP() / Raw(b"z" * 1500),
+    "ip_bad_source": to_gateway() / IP(src="224.0.0.9", dst=GATEWAY) / ICMP(),
+    "ip_spoofed": to_gateway() / IP(src="10.1.1.1", dst=GATEWAY) / ICMP(),
+    "ip_multicast": to_gateway() / IP(src=GUEST, dst="224.0.0.251") / UDP(sport=5353, dport=5353),
+    "ip_broadcast": to_gateway() / IP(src=GUEST, dst="192.168.65.255") / ICMP(),
+    "ip_bad_destination": to_gateway() / IP(src=GUEST, dst="127.0.0.1") / ICMP(),
+    "ip_ttl": to_gateway() / IP(src=GUEST, dst=GATEWAY, ttl=0) / ICMP(),
+    "ip_bad_checksum": to_gateway() / IP(src=GUEST, dst=GATEWAY, chksum=1) / ICMP(),
+    "ip_truncated": to_gateway() / IP(src=GUEST, dst=GATEWAY, len=900) / ICMP() / Raw(b"q" * 20),
+    "ip_source_route": to_gateway() / IP(src=GUEST, dst=GATEWAY, options=ROUTE) / ICMP(),
+    "icmp_bad": to_gateway() / IP(src=GUEST, dst=GATEWAY) / ICMP(chksum=5),
+    "icmp_ignored": to_gateway() / IP(src=GUEST, dst=GATEWAY) / ICMP(type=13),
+    "tcp_bad_checksum": to_gateway() / IP(src=GUEST, dst=HOST) / TCP(dport=80, chksum=5),
+    "tcp_bad_header": to_gateway() / IP(src=GUEST, dst=HOST) / TCP(dport=80, dataofs=15),
+    "udp_bad_checksum": to_gateway() / IP(src=GUEST, dst=HOST) / UDP(dport=80, chksum=5) / Raw(b"abc"),
+    "udp_bad_header": to_gateway() / IP(src=GUEST, dst=HOST) / UDP(dport=80, len=500) / Raw(b"abc"),
+    "fragment_bad": to_gateway() / IP(src=GUEST, dst=GATEWAY, flags=1) / Raw(b"12345"),
+    "tcp_bad_address": to_gateway() / IP(src=GUEST, dst=HOST) / TCP(dport=0, flags="S"),
 }  # fmt: skip
 
 
@@ -134,7 +168,7 @@ def test_bad_frames_have_one_counter_each(stack: Stack, counter: str) -> None:
 
 
 def test_unknown_ip_protocol_is_unreachable(stack: Stack) -> None:
-    frame = Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY, proto=99) / Raw(b"hello world")
+    frame = to_gateway() / IP(src=GUEST, dst=GATEWAY, proto=99) / Raw(b"hello world")
     (reply,) = stack.send(frame)
     assert (reply[ICMP].type, reply[ICMP].code) == (3, 2)
     assert stack.drops() == {"ip_unknown_protocol": 1}
@@ -162,3 +196,4 @@ def test_answers_never_carry_more_than_came(total: int, udp_length: int, data: b
 
 
 SHARED = Stack()
+atexit.register(SHARED.close)

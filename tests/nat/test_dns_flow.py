@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from scapy.layers.dns import DNS, DNSQR, DNSRR
+from stack import GATEWAY, GATEWAY_MAC, GUEST, HOST, IP, MAC, UDP, Ether, Packet, Stack, data_of
 
 import netstack
-from stack import GATEWAY, GATEWAY_MAC, GUEST, HOST, IP, MAC, UDP, Ether, Packet, Stack, data_of
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def test_other_names_go_to_the_upstream_raw(upstream: socket.socket) -> None:
         asked = DNS(raw)
         assert asked.qd[0].qname == b"example.org."
         assert asked.qd[0].qtype == 16
-        answer = DNS(id=asked.id, qr=1, rcode=5, qd=asked.qd, an=DNSRR(rrname="example.org", type="TXT", rdata="x"))
+        answer = DNS(
+            id=asked.id, qr=1, rcode=5, qd=asked.qd, an=DNSRR(rrname="example.org", type="TXT", rdata="x")
+        )
         upstream.sendto(bytes(answer), peer)
         got = reply_of(stack, [])
         assert got.id == 0x1234
@@ -147,7 +149,9 @@ def test_a_repeated_question_is_asked_once(upstream: socket.socket) -> None:
 def test_junk_deserves_no_answer() -> None:
     stack = made()
     try:
-        frame = Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=9, dport=53) / b"short"
+        frame = (
+            Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=9, dport=53) / b"short"
+        )
         assert stack.send(frame) == []
         assert stack.drops() == {"dns_junk": 1}
     finally:

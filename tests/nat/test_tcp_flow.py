@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from stack import GATEWAY, GUEST, HOST, ICMP, IP, TCP, GuestTcp, Stack, data_of
 
 import netstack
-from stack import GATEWAY, GUEST, HOST, ICMP, IP, TCP, GuestTcp, Stack, data_of
 
 
 @pytest.fixture

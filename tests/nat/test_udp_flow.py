@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from stack import GATEWAY_MAC, GUEST, HOST, ICMP, IP, MAC, UDP, Ether, Packet, Raw, Stack, data_of
 
 import netstack
-from stack import GUEST, HOST, ICMP, IP, MAC, UDP, Ether, GATEWAY_MAC, Packet, Raw, Stack, data_of
 
 
 @pytest.fixture
@@ -28,7 +28,12 @@ def server() -> Iterator[socket.socket]:
 
 
 def datagram(data: bytes, dport: int, sport: int = 5000, dst: str = HOST, **ip: int) -> Packet:
-    return Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=dst, **ip) / UDP(sport=sport, dport=dport) / Raw(data)
+    return (
+        Ether(src=MAC, dst=GATEWAY_MAC)
+        / IP(src=GUEST, dst=dst, **ip)
+        / UDP(sport=sport, dport=dport)
+        / Raw(data)
+    )
 
 
 def until(stack: Stack, condition: object = None) -> list[Packet]:
