@@ -37,9 +37,9 @@ from netstack.storage.table cimport table_del, table_get, table_next, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
 from netstack.tcp.tcb cimport (
     TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free,
-    tcb_init, tcp_abort, tcp_accept, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok, tcp_icmp_error,
-    tcp_may_reopen, tcp_next_segment, tcp_read_spans, tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives,
-    tcp_take, tcp_timeout, tcp_unacked, tcp_write_spans, tcp_wrote,
+    tcb_init, tcp_abort, tcp_accept, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok,
+    tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_read_spans, tcp_readable, tcp_reset_for, tcp_segment,
+    tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked, tcp_write_spans, tcp_wrote,
 )
 from netstack.wire.addr cimport addr_from_v4, addr_t
 from netstack.wire.be cimport be16, be32, put_be32
