@@ -242,7 +242,7 @@ class Lab:
             self._stack.callback(os.close, fd)
             ends.append(fd)
         other = {**impairment, "seed": int(impairment.get("seed", 1)) + 1}  # the two ways fail on their own
-        self._stack.enter_context(ImpairmentBox(*ends, up=impairment, down=other))
+        self._stack.enter_context(ImpairmentBox(ends[0], ends[1], up=impairment, down=other))
         between.ip("link", "add", "br0", "type", "bridge")
         for device in (BAD_PATH, "br0"):
             between.ip("link", "set", device, "up")

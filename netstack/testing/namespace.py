@@ -148,7 +148,7 @@ class Process:
         """
         self.wait_until(lambda: port in listening_ports(self.pid), f"listen on port {port}", timeout)
 
-    def wait_until(self, test: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+    def wait_until(self, test: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
         """Waits until ``test()`` is true and returns its result; ``what`` is for the error's text.
 
         Raises:
