@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    # A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by
+    """A laboratory of the test's own: a host and a guest that nothing joins yet (tests marked netns)."""
     if reason := no_lab():
         pytest.skip(reason)
     with Lab() as made:

@@ -117,7 +117,7 @@ def test_no_resolver_is_a_failure_and_no_silence(net, dnsmasq):
 
 
 def reloaded(net, name, status, seconds=10.0):
-    """Asks until the change of the host's resolv.conf shows in the answer: it is looked at every second or so."""
+    """Asks until a change of the host's resolv.conf shows: it is looked at every second or so."""
     end = time.monotonic() + seconds
     while (found := dig(net, "+notcp", "+noedns", name, "A")[0]) != status:
         assert time.monotonic() < end, f"{name} is still {found}"
