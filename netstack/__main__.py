@@ -1,7 +1,5 @@
 """``python -m netstack`` is the ``netstack`` program."""
 
-import sys
+from netstack.cli.main import program
 
-from netstack.cli.main import main
-
-sys.exit(main())
+program()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ def run_group(arguments: Sequence[str]) -> int:
         UsageError: they name none, or not rightly.
         KeyboardInterrupt: the user has interrupted it.
     """
+    gc.enable()
     try:
         result = group.main(args=list(arguments), prog_name="netstack", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as err:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
 from netstack.errors import NetstackError
@@ -9,11 +11,29 @@ from netstack.errors import NetstackError
 TYPE_CHECKING = False  # that of typing, which takes longer to import than a command may wait
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+
+
+def program() -> NoReturn:
+    """The process: `main`, without what only costs a short command time (20 ms of 130).
+
+    Nothing is garbage while modules are imported, and a command has stopped and written everything of its own
+    when it returns, so that the interpreter need not take itself apart.
+    """
+    gc.disable()  # each command enables it again when it has started
+    status = main()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:  # nobody reads it
+        status = status or 1
+    os._exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -95,6 +96,7 @@ def run(
             gateway = Gateway(config)
             gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
             gateway.start()
+            gc.enable()
             try:
                 sandbox.go()
                 status = relay.wait(sandbox)
