@@ -79,6 +79,7 @@ def demo(seconds: float, memory: bool) -> int:
             import netstack.testing
 
             memory_guest = netstack.testing.memory_guest(gateway)
+            stack.callback(memory_guest.close)
             results = take_steps(memory_guest, plan)
         else:
             guest.give_tap(gateway)

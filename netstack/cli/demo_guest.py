@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 from netstack.errors import NetstackError
@@ -56,6 +57,19 @@ class Stream(Protocol):
         """Ends both."""
 
 
+class Endpoint(Protocol):
+    """A UDP port."""
+
+    def sendto(self, data: bytes, destination: tuple[str, int], /) -> Any:
+        """Sends a datagram."""
+
+    def recvfrom(self) -> tuple[bytes, tuple[str, int]]:
+        """The next datagram, and where it came from."""
+
+    def close(self) -> None:
+        """Gives the port up."""
+
+
 class Guest(Protocol):
     """What the steps need."""
 
@@ -71,8 +85,8 @@ class Guest(Protocol):
     def connect(self, address: str, port: int) -> Stream:
         """Opens a TCP connection."""
 
-    def udp_echo(self, address: str, port: int, datagrams: list[bytes]) -> list[bytes]:
-        """Sends one datagram after the other from one port; the answers."""
+    def udp(self) -> Endpoint:
+        """Opens a UDP port."""
 
 
 class StepError(NetstackError):
@@ -118,9 +132,11 @@ def _download(guest: Guest, plan: Plan) -> dict[str, Any]:
 
 def _udp(guest: Guest, plan: Plan) -> dict[str, Any]:
     sent = [bytes(i * 7 & 0xFF for i in range(size)) for size in DATAGRAMS]
-    for data, back in zip(sent, guest.udp_echo(plan.host, plan.udp_port, sent), strict=True):
-        if back != data:
-            raise StepError(f"a datagram of {len(data)} bytes came back altered")
+    with closing(guest.udp()) as endpoint:
+        for data in sent:
+            endpoint.sendto(data, (plan.host, plan.udp_port))
+            if endpoint.recvfrom()[0] != data:
+                raise StepError(f"a datagram of {len(data)} bytes came back altered")
     return {"sizes": DATAGRAMS}
 
 
@@ -213,16 +229,23 @@ class KernelGuest:
         """A socket that gives up after `WAIT_SECONDS` of silence."""
         return socket.create_connection((address, port), WAIT_SECONDS)
 
-    def udp_echo(self, address: str, port: int, datagrams: list[bytes]) -> list[bytes]:
-        """Through one connected socket."""
-        answers = []
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.settimeout(WAIT_SECONDS)
-            udp.connect((address, port))
-            for data in datagrams:
-                udp.send(data)
-                answers.append(udp.recv(65535))
-        return answers
+    def udp(self) -> KernelEndpoint:
+        """A socket of its own."""
+        return KernelEndpoint()
+
+
+class KernelEndpoint:
+    """A UDP socket that gives up after `WAIT_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.settimeout(WAIT_SECONDS)
+        self.sendto = self._socket.sendto
+        self.close = self._socket.close
+
+    def recvfrom(self) -> tuple[bytes, tuple[str, int]]:
+        """The next datagram."""
+        return self._socket.recvfrom(65535)
 
 
 def main(plan: Plan, report_fd: int) -> int:
