@@ -37,7 +37,7 @@ __all__ = ["Gateway", "start"]
 CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
 MAX_DNS_QUERIES = 1024
 TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
-BUFFER_INITIAL = 1 << 20
+BUFFER_INITIAL = 1 << 19
 BROADCAST_MAC = b"\xff" * 6
 
 # Kinds of messages from the engine (nat/context.pxd: mail_kind) and their layouts.
