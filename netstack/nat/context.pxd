@@ -81,6 +81,7 @@ ctypedef struct nat_t:
     pool_t *tcp_pool
     tcp_flow *touched
     tcp_flow *dead_tcp
+    uint32_t tcp_freed              # flows since memory was last given back to the system
     table_t *udp_table
     pool_t *udp_pool
     udp_flow *udp_newest

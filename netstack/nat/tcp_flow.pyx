@@ -7,6 +7,7 @@ from libc.errno cimport EACCES, EAGAIN, ECONNREFUSED, ENETUNREACH, EPERM, ETIMED
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from netstack.host.memory cimport memory_give_back
 from netstack.host.poller cimport (
     POLL_ERROR, POLL_HUP, POLL_RDHUP, POLL_READ, POLL_WRITE, poller_add, poller_rearm, poller_remove,
 )
@@ -33,7 +34,7 @@ from netstack.storage.frame cimport frame_meta
 from netstack.storage.pool cimport pool_get, pool_put
 from netstack.storage.ring cimport ring_span
 from netstack.storage.siphash cimport siphash_words
-from netstack.storage.table cimport table_del, table_get, table_next, table_put
+from netstack.storage.table cimport table_del, table_get, table_len, table_next, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
 from netstack.tcp.tcb cimport (
     TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free,
@@ -51,6 +52,7 @@ from netstack.wire.ipv4 cimport IPPROTO_TCP4
 from netstack.wire.tcp cimport TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 
 cdef enum:
+    TRIM_FLOWS = 1024           # that ended since memory was last given back
     DOWN_ROUNDS = 4             # reads of one descriptor before others have their turn
     DOWN_BYTES = 131072         # bytes of one read
 
@@ -564,6 +566,8 @@ cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
 
 
 cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
+    """Frees what has ended. After a crowd of connections the heap would keep their memory for ever; it is asked to let go
+    of it when most of them have gone, so the cost is shared by at least ``TRIM_FLOWS``."""
     cdef tcp_flow *flow = nat.dead_tcp
     cdef tcp_flow *next_flow
     nat.dead_tcp = NULL
@@ -572,6 +576,10 @@ cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
         tcb_free(&flow.tcb)
         pool_put(nat.tcp_pool, flow)
         flow = next_flow
+        nat.tcp_freed += 1
+    if nat.tcp_freed >= TRIM_FLOWS and table_len(nat.tcp_table) <= nat.tcp_freed // 8:
+        nat.tcp_freed = 0
+        memory_give_back()
 
 
 cdef void tcp_flows_free_all(nat_t *nat, uint64_t now_ns) noexcept nogil:

@@ -1,0 +1,18 @@
+"""The process's heap: what is freed and what the system gets back of it are two things."""
+
+cdef extern from * nogil:
+    """
+    #include <stdlib.h>
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    static void heap_trim(void) { malloc_trim(0); }
+    #else
+    static void heap_trim(void) {}
+    #endif
+    """
+    void heap_trim()
+
+
+cdef void memory_give_back() noexcept nogil:
+    """A few milliseconds after much was freed, little otherwise. Other threads wait when they allocate meanwhile."""
+    heap_trim()
