@@ -81,7 +81,8 @@ class TcpServer(Server):
         self.accepted += 1
         self.open += 1
         try:
-            with contextlib.suppress(ConnectionError):
+            # A server that closes cancels what still runs; asyncio would report that as an error of ours.
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await self._handler(reader, writer)
         finally:
             self.open -= 1
