@@ -14,5 +14,5 @@ cdef extern from * nogil:
 
 
 cdef void memory_give_back() noexcept nogil:
-    """A few milliseconds after much was freed, little otherwise. Other threads wait when they allocate meanwhile."""
+    """Costs milliseconds after much was freed, little otherwise; threads that allocate wait for it."""
     heap_trim()

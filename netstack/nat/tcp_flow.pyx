@@ -566,8 +566,8 @@ cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
 
 
 cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
-    """Frees what has ended. After a crowd of connections the heap would keep their memory for ever; it is asked to let go
-    of it when most of them have gone, so the cost is shared by at least ``TRIM_FLOWS``."""
+    """Frees what has ended. After a crowd of connections the heap would keep their memory for ever; it is asked
+    to let go of it when most of them have gone, so the cost is shared by at least ``TRIM_FLOWS``."""
     cdef tcp_flow *flow = nat.dead_tcp
     cdef tcp_flow *next_flow
     nat.dead_tcp = NULL
