@@ -23,6 +23,7 @@ from netstack.iface.packet cimport packet
 from netstack.link.framing cimport framing_send
 from netstack.link.link cimport LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
 from netstack.nat.context cimport MAIL_LINK_CLOSED, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
+from netstack.nat.dns_flow cimport dns_flows_restart
 from netstack.nat.flow cimport POLLED_LINK, POLLED_WAKE, polled, tcp_flow, udp_flow
 from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_reap, nat_timer
 from netstack.nat.tcp_flow cimport tcp_flow_attach
@@ -335,6 +336,7 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
         ups = <upstreams_arg *>call.arg
         memcpy(e.nat.upstreams, ups.list, sizeof(ups.list))
         e.nat.n_upstreams = ups.n
+        dns_flows_restart(e.nat, e.now_ns)
         return 0
     if call.kind == CALL_FLOWS:
         return snapshot(e, <flows_arg *>call.arg)

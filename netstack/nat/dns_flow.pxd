@@ -11,5 +11,7 @@ cdef enum:
 cdef void dns_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
 cdef void dns_flow_host_event(nat_t *nat, dns_query *q, uint32_t events, uint64_t now_ns) noexcept nogil
 cdef void dns_flow_timer(nat_t *nat, dns_query *q, uint64_t now_ns) noexcept nogil
+# The upstreams are others now: what is under way is asked of them.
+cdef void dns_flows_restart(nat_t *nat, uint64_t now_ns) noexcept nogil
 cdef void dns_flows_reap(nat_t *nat) noexcept nogil
 cdef void dns_flows_free_all(nat_t *nat) noexcept nogil

@@ -210,6 +210,16 @@ cdef void dns_flow_timer(nat_t *nat, dns_query *q, uint64_t now_ns) noexcept nog
     forward(nat, q, now_ns)
 
 
+cdef void dns_flows_restart(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    cdef uint32_t cursor = 0
+    cdef dns_query *q = <dns_query *>table_next(nat.dns_queries, &cursor)
+    while q != NULL:
+        close_socket(nat, q)
+        q.attempts = 0
+        forward(nat, q, now_ns)
+        q = <dns_query *>table_next(nat.dns_queries, &cursor)
+
+
 cdef void dns_flows_reap(nat_t *nat) noexcept nogil:
     cdef dns_query *q = nat.dead_dns
     cdef dns_query *next_query

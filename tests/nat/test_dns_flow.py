@@ -114,6 +114,20 @@ def test_a_refusing_upstream_is_followed_by_the_next(upstream: socket.socket) ->
         stack.close()
 
 
+def test_new_upstreams_are_asked_what_is_under_way(upstream: socket.socket) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old:
+        old.bind(("127.0.0.1", 0))
+        stack = made(old)
+        try:
+            stack.send(query("example.org"))
+            stack.gateway._engine.set_upstreams([("127.0.0.1", upstream.getsockname()[1])])
+            raw, peer = upstream.recvfrom(1000)
+            upstream.sendto(raw[:2] + b"\x81\x80" + raw[4:], peer)
+            assert reply_of(stack, []).id == 0x1234
+        finally:
+            stack.close()
+
+
 def test_a_silent_upstream_gives_servfail(upstream: socket.socket) -> None:
     stack = made(upstream)
     try:
