@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -31,6 +32,14 @@ settings.load_profile("netstack")
 def no_lab() -> str | None:
     """Why laboratories cannot be had here; asked once."""
     return unavailable()
+
+
+def pytest_configure() -> None:
+    """A shell starts its background jobs deaf to these; the programs under test must not inherit that."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
