@@ -153,6 +153,24 @@ cdef extern from * nogil:
         return 0;
     #endif
     }
+    /* Makes two descriptors (perhaps one and the same) fit for the engine and gives a duplicate of out, above the standard
+       three, which can be polled apart from in. */
+    static inline int host_link_prepare(int in, int out, int buffer) {
+        int fds[2], i, copy;
+        fds[0] = in;
+        fds[1] = out;
+        for (i = 0; i < 2; i++) {
+            int flags = fcntl(fds[i], F_GETFL);
+            if (flags < 0 || fcntl(fds[i], F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+        }
+        setsockopt(out, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);     /* a pipe refuses, and keeps its own */
+        setsockopt(in, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    #ifdef SO_NOSIGPIPE
+        { int one = 1; setsockopt(out, SOL_SOCKET, SO_NOSIGPIPE, &one, sizeof one); }
+    #endif
+        copy = fcntl(out, F_DUPFD_CLOEXEC, 3);
+        return copy < 0 ? -errno : copy;
+    }
     /* Lets through what concerns echo requests with our ident: replies, and ICMP errors that quote one. */
     static inline int host_ping_filter(int fd, int ipv6, uint16_t ident) {
     #ifdef __linux__
@@ -254,6 +272,7 @@ cdef extern from * nogil:
     int host_recvmmsg(int fd, mmsghdr *m, unsigned int n)
     int host_sendmmsg(int fd, mmsghdr *m, unsigned int n)
     int host_wake_open(int *r, int *w)
+    int host_link_prepare(int in_fd, int out_fd, int buffer)
     int host_ping_filter(int fd, int ipv6, uint16_t ident)
     cmsghdr *CMSG_FIRSTHDR(msghdr *m)
     cmsghdr *CMSG_NXTHDR(msghdr *m, cmsghdr *c)

@@ -24,9 +24,13 @@ ctypedef struct link_frame:
 
 ctypedef struct link_t:
     int fd                  # to be polled for reading, -1 for a link in memory
+    int write_fd            # to be polled for writing after LINK_AGAIN from flush; 0 = there is nothing to wait for
+    uint32_t retry_ns       # or to be flushed again after this time, where polling does not tell; 0 = polling does
+    uint8_t bounded         # room means something: senders that can wait should ask it
     uint32_t features       # LINK_* towards the guest
     uint32_t mtu            # IP bytes
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_full, rx_bad
+    uint64_t tx_lost        # frames that send had taken and the system then refused
     void *impl
     # 1 = a frame is in out; 0 = none waits; LINK_CLOSED
     int (*recv)(link_t *self, link_frame *out) noexcept nogil
@@ -34,7 +38,7 @@ ctypedef struct link_t:
     # all headers). LINK_OK, LINK_AGAIN, LINK_CLOSED or LINK_BAD_FRAME. A link without an offload gets only
     # frames that need none: segmentation is link/framing's work before send.
     int (*send)(link_t *self, const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil
-    # Frames that may be sent now without LINK_AGAIN (an estimate; large for a TAP).
+    # Frames of the MTU's size that may be sent now without LINK_AGAIN (an estimate; large for a TAP).
     int (*room)(link_t *self) noexcept nogil
     # Pushes out what send has batched. LINK_OK, LINK_AGAIN (poll fd for writing, call again) or LINK_CLOSED.
     int (*flush)(link_t *self) noexcept nogil

@@ -20,6 +20,7 @@ from netstack.wire.addr cimport addr_t
 ctypedef int (*frame_sink)(void *context, int port, const frame_meta *meta, const iovec *iov, int n) noexcept nogil
 
 cdef enum:
+    NAT_PORTS = 256                 # links that frames can go to
     DNS_UPSTREAMS = 8
     UDP_BATCH = 32                  # datagrams sent or received by one system call
     UDP_BATCH_BYTES = 131072        # copied at most into one batch
@@ -82,6 +83,8 @@ ctypedef struct nat_t:
     tcp_flow *touched
     tcp_flow *dead_tcp
     uint32_t tcp_freed              # flows since memory was last given back to the system
+    uint8_t port_full[NAT_PORTS]    # set by the owner of the links: TCP had better wait until it calls nat_port_ready
+    tcp_flow *waiting[NAT_PORTS]    # flows that do, oldest first, as a ring
     table_t *udp_table
     pool_t *udp_pool
     udp_flow *udp_newest

@@ -12,6 +12,7 @@ cdef enum polled_kind:          # what a poller token points at: every polled th
     POLLED_UDP = 4
     POLLED_PING = 5
     POLLED_DNS = 6
+    POLLED_LINK_WRITE = 7       # a link that was full
 
 ctypedef struct polled:
     int kind
@@ -45,6 +46,9 @@ ctypedef struct tcp_flow:
     uint8_t dead                # waits to be freed at the end of the round
     uint8_t touched             # is on the list below
     tcp_flow *next_touched
+    tcp_flow *next_waiting      # ring of those that wait for room on one link; NULL when it does not wait
+    tcp_flow *prev_waiting
+    int waits_for               # the port of that link
     neighbor *guest
     flow_key key
     uint32_t src_v4, dst_v4     # of packets to the guest: peer and guest

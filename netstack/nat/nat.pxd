@@ -12,6 +12,8 @@ cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil
 cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) noexcept nogil
 cdef void nat_host_event(nat_t *nat, polled *what, uint32_t events, uint64_t now_ns) noexcept nogil
 cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept nogil
+# A link that was full has room again: those that waited for it go on with the next nat_flush.
+cdef void nat_port_ready(nat_t *nat, int port) noexcept nogil
 # The end of a burst: sends what is due. True when work is left that needs no event.
 cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil
 # The end of a round of events: gives back the memory of flows that have ended.

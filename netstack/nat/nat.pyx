@@ -22,7 +22,7 @@ from netstack.nat.ping_flow cimport (
 from netstack.nat.policy cimport TO_DHCP, TO_DNS, policy_of, verdict as policy_verdict
 from netstack.nat.tcp_flow cimport (
     TIMER_TCP, tcp_flow_host_event, tcp_flow_icmp_error, tcp_flow_packet, tcp_flow_timer, tcp_flows_flush,
-    tcp_flows_free_all, tcp_flows_reap,
+    tcp_flows_free_all, tcp_flows_port_ready, tcp_flows_reap,
 )
 from netstack.nat.udp_flow cimport (
     TIMER_UDP, udp_flow_host_event, udp_flow_packet, udp_flow_timer, udp_flows_flush, udp_flows_free_all,
@@ -156,6 +156,10 @@ cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept no
         ping_flow_timer(nat, <udp_flow *>timer.owner, now_ns)
     elif timer.kind == TIMER_DNS:
         dns_flow_timer(nat, <dns_query *>timer.owner, now_ns)
+
+
+cdef void nat_port_ready(nat_t *nat, int port) noexcept nogil:
+    tcp_flows_port_ready(nat, port)
 
 
 cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:

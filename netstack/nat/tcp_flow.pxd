@@ -20,6 +20,8 @@ cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noex
 cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil
 # Sends what the touched flows have to send, sets their timers, and frees those that have ended.
 cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil
+# The flows that waited for a link's room are touched, the longest waiting first.
+cdef void tcp_flows_port_ready(nat_t *nat, int port) noexcept nogil
 # Gives back the memory of flows that have ended; when no event of the round can name them any more.
 cdef void tcp_flows_reap(nat_t *nat) noexcept nogil
 cdef void tcp_flows_free_all(nat_t *nat, uint64_t now_ns) noexcept nogil

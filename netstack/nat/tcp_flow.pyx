@@ -55,6 +55,7 @@ cdef enum:
     TRIM_FLOWS = 1024           # that ended since memory was last given back
     DOWN_ROUNDS = 4             # reads of one descriptor before others have their turn
     DOWN_BYTES = 131072         # bytes of one read
+    WAIT_NS = 1000000           # how often the timer of a flow looks that waits for its link
 
 
 cdef void touch(nat_t *nat, tcp_flow *flow) noexcept nogil:
@@ -84,12 +85,52 @@ cdef void bury(nat_t *nat, tcp_flow *flow) noexcept nogil:
     if flow.dead:
         return
     flow.dead = 1
+    stop_waiting(nat, flow)
     close_host(nat, flow, False)
     wheel_cancel(nat.wheel, &flow.timer)
     table_del(nat.tcp_table, &flow.key)
     if not flow.touched:            # flush frees what is touched
         flow.next_touched = nat.dead_tcp
         nat.dead_tcp = flow
+
+
+# --- links that are full
+
+cdef void wait_for_room(nat_t *nat, tcp_flow *flow, int port) noexcept nogil:
+    """At the end of the ring of those that wait for this port."""
+    cdef tcp_flow *first = nat.waiting[port]
+    if flow.next_waiting != NULL:
+        return
+    flow.waits_for = port
+    if first == NULL:
+        flow.next_waiting = flow.prev_waiting = flow
+        nat.waiting[port] = flow
+        return
+    flow.next_waiting = first
+    flow.prev_waiting = first.prev_waiting
+    first.prev_waiting.next_waiting = flow
+    first.prev_waiting = flow
+
+
+cdef void stop_waiting(nat_t *nat, tcp_flow *flow) noexcept nogil:
+    if flow.next_waiting == NULL:
+        return
+    if flow.next_waiting == flow:
+        nat.waiting[flow.waits_for] = NULL
+    else:
+        flow.prev_waiting.next_waiting = flow.next_waiting
+        flow.next_waiting.prev_waiting = flow.prev_waiting
+        if nat.waiting[flow.waits_for] == flow:
+            nat.waiting[flow.waits_for] = flow.next_waiting
+    flow.next_waiting = flow.prev_waiting = NULL
+
+
+cdef void tcp_flows_port_ready(nat_t *nat, int port) noexcept nogil:
+    cdef tcp_flow *flow
+    while nat.waiting[port] != NULL:
+        flow = nat.waiting[port].prev_waiting       # the newest: the list of touched flows is worked off from its front
+        stop_waiting(nat, flow)
+        touch(nat, flow)
 
 
 # --- segments to the guest
@@ -111,12 +152,18 @@ cdef void send_segment(nat_t *nat, int port, neighbor *guest, uint32_t src, uint
 
 cdef void output(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     cdef tcp_segment segment
-    while tcp_next_segment(&flow.tcb, now_ns, &segment):
+    cdef int port = flow.guest.port
+    while True:
+        if port >= 0 and nat.port_full[port]:
+            wait_for_room(nat, flow, port)
+            return
+        if not tcp_next_segment(&flow.tcb, now_ns, &segment):
+            return
         if segment.retransmit:
             flow.retransmits += 1
             count(nat.counters, TCP_RETRANSMITS)
-        if flow.guest.port >= 0:
-            send_segment(nat, flow.guest.port, flow.guest, flow.src_v4, flow.dst_v4, &segment)
+        if port >= 0:
+            send_segment(nat, port, flow.guest, flow.src_v4, flow.dst_v4, &segment)
 
 
 cdef void answer_reset(nat_t *nat, const packet *p, neighbor *guest) noexcept nogil:
@@ -536,6 +583,8 @@ cdef bint settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     deadline = tcp_deadline(&flow.tcb)
     if flow.host == HOST_CONNECTING and flow.opened_ns + nat.settings.connect_timeout_ns < deadline:
         deadline = flow.opened_ns + nat.settings.connect_timeout_ns
+    if flow.next_waiting != NULL and deadline < now_ns + WAIT_NS:
+        deadline = now_ns + WAIT_NS         # what is due cannot go; the link's room comes before that
     # a timer that fires too early looks again; moving it for every acknowledgement would cost more
     if deadline != <uint64_t>-1 and (not wheel_armed(&flow.timer) or deadline < flow.timer.deadline_ns):
         wheel_arm(nat.wheel, &flow.timer, deadline)

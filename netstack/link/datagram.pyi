@@ -1,0 +1,6 @@
+from .face import Link
+
+KINDS: dict[str, int]
+
+class DatagramLink(Link):
+    def __init__(self, fd: int, kind: str = "connected", mtu: int = 1500) -> None: ...
