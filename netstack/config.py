@@ -13,6 +13,9 @@ __all__ = ["Config"]
 KiB = 1024
 MiB = 1024 * KiB
 
+#: What a guest's source address must be: its own by a lease or a static one, not another live guest's, or anything.
+SOURCE_RULES = {"any": 0, "first": 1, "held": 2}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -48,6 +51,8 @@ class Config:
     tcp_memory: int = 1024 * MiB  #: all connections together, bytes
     tcp_congestion: str = "cubic"  #: cubic, reno or none
     tcp_keepalive: float = 7200.0  #: seconds of silence before the first probe; 0 = never
+    source_check: str = "first"  #: addresses a guest may speak from: held, first or any (iface/source)
+    isolation: bool = False  #: guests see the gateway and not each other
     outbound_mark: int = 0  #: SO_MARK of outgoing sockets
     outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets
 
@@ -68,6 +73,8 @@ class Config:
             raise ConfigError(f"mtu {self.mtu} is out of range: it may be 576 to 65535 bytes")
         if self.tcp_congestion not in ("cubic", "reno", "none"):
             raise ConfigError(f"tcp_congestion {self.tcp_congestion!r} is unknown: use cubic, reno or none")
+        if self.source_check not in SOURCE_RULES:
+            raise ConfigError(f"source_check {self.source_check!r} is unknown: use held, first or any")
         for key in ("max_tcp_flows", "max_udp_flows", "max_ping_flows", "tcp_buffer_max", "lease_seconds"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"{key} {getattr(self, key)} must be positive")

@@ -9,14 +9,19 @@ from netstack.host.sync cimport flag_load
 from netstack.host.sockets cimport sock_close, wake_clear, wake_open
 from netstack.iface.interface cimport iface_free, iface_new
 from netstack.iface.neighbors cimport neighbor
+from netstack.link.datagram cimport datagram_link_new
+from netstack.link.datagram import KINDS
 from netstack.link.link cimport link_t
 from netstack.link.memory cimport MemoryLink
+from netstack.link.stream cimport stream_link_new
+from netstack.link.stream import FRAMINGS
 from netstack.link.tap cimport tap_link_new
 from netstack.loop cimport (
-    CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_NAMES, CALL_NEIGHBOR, CALL_PCAP, CALL_REMOVE_PORT,
+    CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_FORGET_PORT, CALL_HOLD, CALL_NAMES, CALL_NEIGHBOR, CALL_PCAP,
+    CALL_PORT_MAC, CALL_REMOVE_PORT,
     CALL_SEND_UDP, CALL_UPSTREAMS, MAX_PORTS, TIMER_FRAGMENTS, engine_call, engine_close_links,
     engine_look_at_links, engine_round, engine_run, engine_sink, engine_stop, engine_t, flow_info, flows_arg,
-    udp_out, upstreams_arg,
+    held_address, port_mac, udp_out, upstreams_arg,
 )
 from netstack.nat.context cimport nat_t
 from netstack.nat.flow cimport POLLED_WAKE, polled
@@ -94,6 +99,8 @@ cdef class Engine:
     cdef _configure(self, dict s, uint64_t k0, uint64_t k1):
         cdef nat_t *nat = self.e.nat
         cdef bytes interface_name = s["outbound_interface"].encode()
+        self.e.source_rule = s["source_rule"]
+        self.e.isolated = s["isolated"]
         nat.iface = self.e.iface
         nat.poller = self.e.poller
         nat.wheel = self.e.wheel
@@ -226,6 +233,53 @@ cdef class Engine:
             raise OSError("the TAP cannot be used")
         return self._add(link, link.fd, None)
 
+    def add_stream(self, int fd, int out_fd, str framing, uint32_t mtu) -> int:
+        """Takes over connected descriptors (the same, or one to read from and one to write to) that carry frames behind
+        their lengths: framing "hyperkit" or "qemu". Returns the port.
+
+        Raises:
+            OSError: the descriptors cannot be used (they are still the caller's), or there are too many links.
+        """
+        cdef link_t *link = stream_link_new(fd, out_fd, FRAMINGS[framing], mtu)
+        if link == NULL:
+            raise OSError(f"descriptor {fd} cannot be used as a link")
+        return self._add(link, link.fd, None)
+
+    def add_datagram(self, int fd, str kind, uint32_t mtu) -> int:
+        """Takes over a socket that carries a frame in each message: kind "connected", "packets" or "learn". Returns the port.
+
+        Raises:
+            OSError: the socket cannot be used (it is still the caller's), or there are too many links.
+        """
+        cdef link_t *link = datagram_link_new(fd, KINDS[kind], mtu)
+        if link == NULL:
+            raise OSError(f"descriptor {fd} cannot be used as a link")
+        return self._add(link, link.fd, None)
+
+    def set_port_mac(self, int port, bytes mac) -> None:
+        """Tells which MAC a link's handshake has given to its guest: that one it may use, wherever it was seen before."""
+        cdef port_mac given
+        if len(mac) != 6:
+            raise ValueError("a MAC address has six bytes")
+        given.port = port
+        memcpy(given.mac, <const char *>mac, 6)
+        self.call(CALL_PORT_MAC, &given, 0)
+
+    def hold(self, address, bytes mac, int port=-1) -> bool:
+        """Gives an address to a MAC, for the check of sources; with ``mac`` None it is nobody's again. False when the table
+        is full."""
+        cdef held_address held
+        cdef addr_t a = addr_from_object(address)
+        memset(&held, 0, sizeof(held))
+        held.address = addr_v4(&a)
+        held.port = port
+        held.let_go = mac is None
+        if mac is not None:
+            if len(mac) != 6:
+                raise ValueError("a MAC address has six bytes")
+            memcpy(held.mac, <const char *>mac, 6)
+        return self.call(CALL_HOLD, &held, 0) == 0
+
     def add_memory(self, MemoryLink link not None) -> int:
         """Attaches a link in memory. Returns the port."""
         return self._add(link.link, link.wake_fd, link)
@@ -244,8 +298,10 @@ cdef class Engine:
         self.links.pop(port, None)
 
     def forget_link(self, int port) -> None:
-        """Drops the Python side of a link that the engine has closed."""
+        """Drops the Python side of a link that the engine has closed; its number may be used again."""
         self.links.pop(port, None)
+        if self.e != NULL:
+            self.call(CALL_FORGET_PORT, NULL, port)
 
     # --- services
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .config import Config, parse_mac
+from .config import SOURCE_RULES, Config, parse_mac
 from .engine import Engine
 from .errors import ConfigError, NetstackError
 from .services.dns_table import DnsTable
@@ -159,6 +159,8 @@ class Gateway:
             "max_ping": c.max_ping_flows,
             "max_dns": MAX_DNS_QUERIES,
             "all_pending": self._dialer is not None,
+            "source_rule": SOURCE_RULES[c.source_check],
+            "isolated": c.isolation,
             "outbound_mark": c.outbound_mark,
             "outbound_interface": c.outbound_interface,
             "tcp_memory": c.tcp_memory,

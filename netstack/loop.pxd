@@ -16,7 +16,14 @@ from netstack.wire.addr cimport addr_t
 
 cdef enum:
     MAX_PORTS = 256             # links; the gateway is port 0
-    TIMER_FRAGMENTS = 64        # kind of the engine's own timer
+    TIMER_FRAGMENTS = 64        # kinds of the engine's own timers
+    TIMER_LINK = 65             # a full link is tried again; owner: the port
+
+ctypedef struct port_t
+
+ctypedef struct port_writer:    # what the poller knows of a full link
+    polled polled
+    port_t *port
 
 ctypedef struct port_t:         # a link on the switch
     polled polled
@@ -25,6 +32,12 @@ ctypedef struct port_t:         # a link on the switch
     uint8_t readable            # a read has not come to its end since the last edge
     uint8_t unflushed
     uint8_t closed
+    uint8_t blocked             # flush said LINK_AGAIN: it is called again when the link can be written to
+    uint8_t mac[6]              # given to the link by its handshake; zero when it has none
+    int reserve                 # frames of room that TCP leaves to others
+    uint64_t lost               # of link.tx_lost, as counted already
+    port_writer writer
+    wheel_timer retry
 
 cdef enum call_kind:
     CALL_ADD_PORT = 1
@@ -36,6 +49,9 @@ cdef enum call_kind:
     CALL_FLOWS = 7
     CALL_PCAP = 8
     CALL_NEIGHBOR = 9
+    CALL_FORGET_PORT = 10
+    CALL_PORT_MAC = 11
+    CALL_HOLD = 12
 
 ctypedef struct call_t:
     call_t *next
@@ -53,6 +69,16 @@ ctypedef struct udp_out:        # CALL_SEND_UDP: a datagram of the gateway's ser
     uint16_t sport, dport
     const uint8_t *data
     uint32_t length
+
+ctypedef struct port_mac:       # CALL_PORT_MAC
+    int port
+    uint8_t mac[6]
+
+ctypedef struct held_address:   # CALL_HOLD
+    uint32_t address
+    uint8_t mac[6]
+    uint8_t let_go              # nobody holds it any more
+    int port                    # -1 = not known yet
 
 ctypedef struct upstreams_arg:
     upstream list[8]
@@ -87,6 +113,9 @@ ctypedef struct engine_t:
     port_t *dead_ports
     int n_ports                 # highest port in use + 1
     int guests                  # links in use
+    uint8_t taken[MAX_PORTS]    # port numbers that the control plane knows; free again with CALL_FORGET_PORT
+    uint8_t source_rule         # iface/source
+    uint8_t isolated            # guests see the gateway and not each other
     int wake_read, wake_write
     int stop
     int running

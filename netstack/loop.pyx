@@ -9,7 +9,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from netstack.capture.pcap cimport pcap_close, pcap_flush, pcap_part, pcap_write, pcap_writer
 from netstack.host.clock cimport clock_now_ns, clock_realtime_ns
-from netstack.host.poller cimport POLL_READ, poller_add, poller_event, poller_rearm, poller_remove, poller_wait
+from netstack.host.poller cimport (
+    POLL_READ, POLL_WRITE, poller_add, poller_event, poller_rearm, poller_remove, poller_wait,
+)
 from netstack.host.sync cimport (
     flag_load, flag_store, pthread_cond_destroy, pthread_cond_init, pthread_cond_signal, pthread_cond_wait,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock,
@@ -20,21 +22,24 @@ from netstack.iface.fragments cimport fragments_deadline, fragments_expire
 from netstack.iface.input cimport IFACE_DROPPED, IFACE_HELD, IFACE_REPLY, iface_input
 from netstack.iface.neighbors cimport neighbor, neighbors_find, neighbors_forget_port, neighbors_learn
 from netstack.iface.packet cimport packet
+from netstack.iface.source cimport SOURCE_HELD, source_check, source_hold
 from netstack.link.framing cimport framing_send
-from netstack.link.link cimport LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
+from netstack.link.link cimport LINK_ABSENT, LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
 from netstack.nat.context cimport MAIL_LINK_CLOSED, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
 from netstack.nat.dns_flow cimport dns_flows_restart
-from netstack.nat.flow cimport POLLED_LINK, POLLED_WAKE, polled, tcp_flow, udp_flow
-from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_reap, nat_timer
+from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled, tcp_flow, udp_flow
+from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer
 from netstack.nat.tcp_flow cimport tcp_flow_attach
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.counters cimport (
-    DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, LINK_DOWN, LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL,
-    SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count,
+    DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, FRAME_NOT_OURS, FRAME_SPOOFED, LINK_DOWN, LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL,
+    SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count, counter,
 )
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.table cimport table_len, table_next
-from netstack.storage.wheel cimport wheel_arm, wheel_expire, wheel_next, wheel_timer
+from netstack.storage.wheel cimport (
+    wheel_arm, wheel_cancel, wheel_expire, wheel_next, wheel_timer, wheel_timer_init,
+)
 from netstack.switch cimport SWITCH_FLOOD, switch_forget_port, switch_learn, switch_lookup
 from netstack.wire.addr cimport addr_from_v4, addr_t
 from netstack.wire.icmp4 cimport ICMP4_TIME_EXCEEDED
@@ -49,6 +54,7 @@ cdef extern from *:
 cdef enum:
     BURST = 64                  # frames of one link before others have their turn
     EVENTS = 64
+    SUPER_FRAME = 81920         # bytes of the largest super-frame when it is cut into pieces, with their headers
 
 
 # --- towards the links
@@ -74,10 +80,64 @@ cdef void close_port(engine_t *e, port_t *port) noexcept nogil:
     port.readable = 0
     if port.polled.fd >= 0:
         poller_remove(e.poller, port.polled.fd)
+    unblock(e, port)
     neighbors_forget_port(&e.iface.neighbors, port.index)
     switch_forget_port(e.switch, port.index)
     e.guests -= 1
     nat_post(e.nat, MAIL_LINK_CLOSED, &port.index, sizeof(int), NULL, 0)
+
+
+# --- links that are full
+
+cdef bint has_room(engine_t *e, port_t *port) noexcept nogil:
+    """Lets TCP go on when the link has room again; True when it was waited for."""
+    if not e.nat.port_full[port.index] or (not port.closed and port.link.room(port.link) < port.reserve):
+        return False
+    e.nat.port_full[port.index] = 0
+    nat_port_ready(e.nat, port.index)
+    return True
+
+
+cdef void block(engine_t *e, port_t *port) noexcept nogil:
+    """The link cannot be written to: the poller, or a timer, will say when."""
+    if not port.blocked and port.link.write_fd and \
+            poller_add(e.poller, port.link.write_fd, POLL_WRITE, &port.writer.polled) == 0:
+        port.writer.polled.fd = port.link.write_fd
+    elif port.blocked and port.writer.polled.fd >= 0:
+        poller_rearm(e.poller, port.writer.polled.fd, POLL_WRITE)
+    port.blocked = 1
+    if port.link.retry_ns or port.writer.polled.fd < 0:
+        wheel_arm(e.wheel, &port.retry, e.now_ns + (port.link.retry_ns if port.link.retry_ns else 1000000))
+
+
+cdef void unblock(engine_t *e, port_t *port) noexcept nogil:
+    if port.writer.polled.fd >= 0:
+        poller_remove(e.poller, port.writer.polled.fd)
+        port.writer.polled.fd = -1
+    wheel_cancel(e.wheel, &port.retry)
+    port.blocked = 0
+    has_room(e, port)
+
+
+cdef bint flush_port(engine_t *e, port_t *port) noexcept nogil:
+    """Pushes out what the link has gathered; True when TCP waited for the room."""
+    cdef int r
+    if port.closed:
+        return False
+    r = port.link.flush(port.link)
+    if port.link.tx_lost != port.lost:
+        e.counters[<int>LINK_DOWN] += port.link.tx_lost - port.lost
+        port.lost = port.link.tx_lost
+    if r == LINK_CLOSED:
+        close_port(e, port)
+        return False
+    if r == LINK_AGAIN:
+        block(e, port)
+    else:
+        port.unflushed = 0
+        if port.blocked:
+            unblock(e, port)
+    return has_room(e, port)
 
 
 cdef int send_on(engine_t *e, port_t *port, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
@@ -96,9 +156,15 @@ cdef int send_on(engine_t *e, port_t *port, const frame_meta *meta, const iovec 
         e.counters[<int>DOWN_BYTES] += length
         if not port.unflushed:
             port.unflushed = 1
+        if port.link.bounded and port.link.room(port.link) < port.reserve:
+            e.nat.port_full[port.index] = 1
         return r
+    if sent:
+        port.unflushed = 1
     if r == LINK_AGAIN:
         count(e.counters, LINK_FULL)
+    elif r == LINK_ABSENT:
+        count(e.counters, LINK_DOWN)
     elif r == LINK_CLOSED:
         count(e.counters, LINK_DOWN)
         close_port(e, port)
@@ -126,10 +192,20 @@ cdef bint switch_frame(engine_t *e, port_t *port, const link_frame *frame) noexc
     cdef int i
     if frame.length < 14:
         return True
+    if e.source_rule and not memcmp6(frame.data + 6, port.mac):
+        where = switch_lookup(e.switch, frame.data + 6, e.now_ns)
+        if where > 0 and where != port.index:
+            count(e.counters, FRAME_SPOOFED)
+            return False
     if switch_learn(e.switch, frame.data + 6, port.index, e.now_ns) < 0:
         count(e.counters, SWITCH_FULL)
     if memcmp6(frame.data, e.iface.mac):
         return True
+    if e.isolated:
+        if frame.data[0] & 1:
+            return True
+        count(e.counters, FRAME_NOT_OURS)
+        return False
     where = switch_lookup(e.switch, frame.data, e.now_ns)
     iov.iov_base = <void *>frame.data
     iov.iov_len = frame.length
@@ -175,6 +251,11 @@ cdef void read_port(engine_t *e, port_t *port) noexcept nogil:
             iov.iov_base = <void *>frame.data
             iov.iov_len = frame.length
             record(e, &iov, 1)
+        if e.source_rule and (e.guests > 1 or e.source_rule == SOURCE_HELD):
+            r = source_check(e.iface, e.source_rule, frame.data, frame.length, port.index, port.mac, e.now_ns)
+            if r:
+                count(e.counters, <counter>r)
+                continue
         if e.guests > 1 and not switch_frame(e, port, &frame):
             continue
         verdict = iface_input(e.iface, frame.data, frame.length, &frame.meta, port.index, e.now_ns, &p)
@@ -217,6 +298,8 @@ cdef void run_timers(engine_t *e) noexcept nogil:
     while t != NULL:
         if t.kind == TIMER_FRAGMENTS:
             expire_fragments(e)
+        elif t.kind == TIMER_LINK:
+            flush_port(e, <port_t *>t.owner)
         else:
             nat_timer(e.nat, t, e.now_ns)
         budget -= 1
@@ -232,7 +315,7 @@ cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
     cdef port_t *port
     cdef int i
     for i in range(1, MAX_PORTS):
-        if e.ports[i] == NULL:
+        if e.ports[i] == NULL and not e.taken[i]:
             break
     else:
         return -1
@@ -244,10 +327,16 @@ cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
     port.link = link
     port.index = i
     port.readable = 1
+    port.writer.polled.kind = POLLED_LINK_WRITE
+    port.writer.polled.fd = -1
+    port.writer.port = port
+    port.reserve = 1 + SUPER_FRAME / <int>(link.mtu + 16)
+    wheel_timer_init(&port.retry, TIMER_LINK, port)
     if fd >= 0 and poller_add(e.poller, fd, POLL_READ, &port.polled) < 0:
         free(port)
         return -1
     e.ports[i] = port
+    e.taken[i] = 1
     if i >= e.n_ports:
         e.n_ports = i + 1
     e.guests += 1
@@ -313,6 +402,8 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
     cdef udp_out *out
     cdef upstreams_arg *ups
     cdef neighbor *known
+    cdef port_mac *given
+    cdef held_address *held
     if call.kind == CALL_ADD_PORT:
         return add_port(e, <link_t *>call.arg, <int>call.number)
     if call.kind == CALL_REMOVE_PORT:
@@ -329,6 +420,18 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
     if call.kind == CALL_NEIGHBOR:
         known = <neighbor *>call.arg
         return 0 if neighbors_learn(&e.iface.neighbors, &known.address, known.mac, known.port, e.now_ns) != NULL else -1
+    if call.kind == CALL_FORGET_PORT:
+        e.taken[call.number] = 0
+        return 0
+    if call.kind == CALL_PORT_MAC:
+        given = <port_mac *>call.arg
+        if given.port <= 0 or given.port >= e.n_ports or e.ports[given.port] == NULL:
+            return -1
+        memcpy(e.ports[given.port].mac, given.mac, 6)
+        return 0
+    if call.kind == CALL_HOLD:
+        held = <held_address *>call.arg
+        return source_hold(e.iface, held.address, NULL if held.let_go else held.mac, held.port, e.now_ns)
     if call.kind == CALL_NAMES:
         e.nat.names = <const dns_table *>call.arg
         return 0
@@ -381,17 +484,16 @@ cdef bint ports_have_work(engine_t *e) noexcept nogil:
     return False
 
 
-cdef void flush_ports(engine_t *e) noexcept nogil:
+cdef bint flush_ports(engine_t *e) noexcept nogil:
+    """True when that made room for which TCP waits."""
     cdef port_t *port
-    cdef int i, r
+    cdef bint more = False
+    cdef int i
     for i in range(1, e.n_ports):
         port = e.ports[i]
-        if port != NULL and port.unflushed and not port.closed:
-            r = port.link.flush(port.link)
-            if r == LINK_OK:
-                port.unflushed = 0
-            elif r == LINK_CLOSED:
-                close_port(e, port)
+        if port != NULL and port.unflushed and not port.blocked and flush_port(e, port):
+            more = True
+    return more
 
 
 cdef void reap_ports(engine_t *e) noexcept nogil:
@@ -415,6 +517,8 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
         what = <polled *>events[i].token
         if what.kind == POLLED_LINK:
             (<port_t *>what).readable = 1
+        elif what.kind == POLLED_LINK_WRITE:
+            flush_port(e, (<port_writer *>what).port)
         elif what.kind == POLLED_WAKE:
             wake_clear(e.wake_read)
             run_calls(e)
@@ -426,11 +530,11 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
     nat_flush(e.nat, e.now_ns)
     for i in range(n):
         what = <polled *>events[i].token
-        if what.kind != POLLED_LINK and what.kind != POLLED_WAKE:
+        if what.kind != POLLED_LINK and what.kind != POLLED_LINK_WRITE and what.kind != POLLED_WAKE:
             nat_host_event(e.nat, what, events[i].events, e.now_ns)
     run_timers(e)
     more = nat_flush(e.nat, e.now_ns)
-    flush_ports(e)
+    more = flush_ports(e) or more
     nat_reap(e.nat)
     reap_ports(e)
     return more or ports_have_work(e)

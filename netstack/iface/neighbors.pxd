@@ -8,6 +8,7 @@ ctypedef struct neighbor:
     addr_t address
     uint8_t mac[6]
     int port                    # -1: its link is gone
+    uint8_t held                # the gateway has given it this address (iface/source)
     uint64_t last_seen_ns
 
 ctypedef struct neighbors_t:

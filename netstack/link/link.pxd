@@ -16,6 +16,7 @@ cdef enum:
     LINK_CLOSED = -2        # the other side is gone, or the descriptor failed
     # refused: longer than the link can carry, or metadata it cannot carry; nothing was sent
     LINK_BAD_FRAME = -3
+    LINK_ABSENT = -4        # nobody is at the other side yet: nothing was sent, and the link stays
 
 ctypedef struct link_frame:
     const uint8_t *data     # the Ethernet frame; valid until the next call of recv on this link
@@ -35,7 +36,7 @@ ctypedef struct link_t:
     # 1 = a frame is in out; 0 = none waits; LINK_CLOSED
     int (*recv)(link_t *self, link_frame *out) noexcept nogil
     # Sends one frame gathered from iov (at most 8 entries; iov[0] begins with the Ethernet header and holds
-    # all headers). LINK_OK, LINK_AGAIN, LINK_CLOSED or LINK_BAD_FRAME. A link without an offload gets only
+    # all headers). LINK_OK, LINK_AGAIN, LINK_CLOSED, LINK_BAD_FRAME, LINK_ABSENT. A link without an offload gets only
     # frames that need none: segmentation is link/framing's work before send.
     int (*send)(link_t *self, const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil
     # Frames of the MTU's size that may be sent now without LINK_AGAIN (an estimate; large for a TAP).

@@ -9,6 +9,7 @@ cpdef enum counter:
     FRAME_VLAN              # carries an 802.1Q tag
     FRAME_NOT_OURS          # unicast to another MAC that is on no port
     FRAME_BAD_SOURCE        # multicast or our own source MAC
+    FRAME_SPOOFED           # from a MAC that lives on another guest's link
     FRAME_UNKNOWN_TYPE      # EtherType that nobody here speaks
     FRAME_IPV6              # IPv6, which this network does not carry
     ARP_BAD
