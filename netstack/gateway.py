@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import logging
     from types import TracebackType
 
+    from .control.listeners import Admission, Listeners
     from .link.memory import MemoryLink
     from .services.dhcp4 import DhcpServer
 
@@ -104,8 +105,13 @@ class Gateway:
         self._threads: list[threading.Thread] = []
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._ports: dict[int, str] = {}
+        self._when_closed: dict[int, list[Callable[[], None]]] = {}
+        self._holders: dict[str, bytes] = {}  # address to MAC, as the engine knows it
+        self._listeners: Listeners | None = None
+        self._ports_lock = threading.Lock()
         self._closed_links = threading.Condition()
         self._links_closed = 0
+        self._dhcp_spoofed = 0
         self._lock = threading.Lock()
         self._loop: Any = None
         self._virtual_ns = now_ns
@@ -175,6 +181,7 @@ class Gateway:
         """Static leases are checked at once, not when the first guest asks."""
         if self.config.leases:
             self._dhcp_server()
+            self._tell_holders()
 
     def _dhcp_server(self) -> DhcpServer:
         """To be called with the lock held once there are threads."""
@@ -254,6 +261,8 @@ class Gateway:
             thread.join()
         if self._loop is not None:
             self._loop.stop()
+        if self._listeners is not None:
+            self._listeners.close()
         self._engine.close()
         os.close(self._stop_read)
         os.close(self._stop_write)
@@ -289,6 +298,7 @@ class Gateway:
         address: str | None = None,
         mac: str | None = None,
         name: str = "",
+        label: str = "",
     ) -> int:
         """Serves the guest behind a TAP device.
 
@@ -299,12 +309,13 @@ class Gateway:
             address: the address that the guest was configured with; None leaves it to DHCP.
             mac: the guest's MAC, needed with ``address``.
             name: makes ``name.domain`` resolvable, with ``address``.
+            label: what the link is called in the log.
 
         Returns:
             The port number of the link.
         """
         port = self._engine.add_tap(fd, granted, mtu or self.config.mtu)
-        self._admit(port, name or f"tap{port}", address, mac, name)
+        self._admit(port, label or name or f"tap{port}", address, mac, name)
         return port
 
     def add_memory(
@@ -327,13 +338,113 @@ class Gateway:
                 self._static.append((raw, address, name))
             else:
                 self._dhcp_server().reserve(raw, address, name)
-                self._publish_names()
-        self._engine.learn(address, raw, port)
+                self._leases_changed(port, raw)
+        self._engine.hold(address, raw, port)
+
+    def listen(self, *places: str) -> list[str]:
+        """Lets guests come in at these places (see docs/guests.md); what they are called, with the ports that were chosen.
+
+        Raises:
+            ConfigError: a place cannot be understood.
+            NetstackError: it cannot be had, such as a socket in use.
+        """
+        from .link.spec import parse_link
+
+        specs = [parse_link(place) for place in places]
+        if self._listeners is None:
+            from .control.listeners import Listeners
+
+            self._listeners = Listeners(self, self._control_loop().spawn, self.config.mtu)
+        return [
+            self._open_tap(spec.path) if spec.kind == "tap" else self._listeners.add(spec) for spec in specs
+        ]
+
+    def _open_tap(self, name: str) -> str:
+        from .errors import SandboxError
+        from .host import namespace
+
+        try:
+            fd, name, granted = namespace.open_tap(name)
+        except OSError as err:
+            raise SandboxError(
+                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user with "
+                f"ip tuntap add {name} mode tap user $USER"
+            ) from None
+        self.add_tap(fd, granted, label=f"tap:{name}")
+        return f"tap:{name}"
+
+    def admit_stream(self, fd: int, out_fd: int, framing: str, guest: Admission) -> int:
+        """A guest whose handshake is over, over connected descriptors that are the gateway's from here on.
+
+        Raises:
+            OSError: there are too many links.
+        """
+        with self._ports_lock:
+            return self._admitted(self._engine.add_stream(fd, out_fd, framing, self.config.mtu), guest)
+
+    def admit_messages(self, fd: int, kind: str, guest: Admission) -> int:
+        """The same over a socket that carries a frame in each message ("connected", "packets" or "learn")."""
+        with self._ports_lock:
+            return self._admitted(self._engine.add_datagram(fd, kind, self.config.mtu), guest)
+
+    def _admitted(self, port: int, guest: Admission) -> int:
+        self._ports[port] = guest.label
+        self._when_closed[port] = guest.closed
+        if guest.mac is not None:
+            self._engine.set_port_mac(port, guest.mac)
+        what = {"event": "link_opened", "port": port, "link": guest.label}
+        logger().info("link %s opened", guest.label, extra=what)
+        return port
+
+    def address_within(self, address: ipaddress.IPv4Address) -> bool:
+        """Whether an address is one of the guests' pool."""
+        first, last = (ipaddress.IPv4Address(a) for a in (self.config.first_guest, self.config.last_guest))
+        return first <= address <= last
+
+    def address_take(self, mac: bytes, address: ipaddress.IPv4Address | None) -> ipaddress.IPv4Address | None:
+        """Ties an address (None: the first that is free) to a MAC for good; None when it is taken, or none is left."""
+        with self._lock:
+            server = self._dhcp_server()
+            if address is not None:
+                for lease in server.leases(self._now()):
+                    if lease.address == address and lease.mac != mac and lease.state != "kept":
+                        return None
+            try:
+                taken = server.reserve(mac, address, now=self._now())
+            except ConfigError:
+                return None
+            self._leases_changed(-1, mac)
+            return taken
+
+    def address_give_back(self, mac: bytes) -> None:
+        """The address of a MAC is free again."""
+        with self._lock:
+            if self._dhcp_server().unreserve(mac):
+                self._leases_changed(-1, mac)
+
+    def _leases_changed(self, port: int = -1, mac: bytes = b"") -> None:
+        self._publish_names()
+        self._tell_holders(port, mac)
+
+    def _tell_holders(self, port: int = -1, mac: bytes = b"") -> None:
+        """Tells the engine who holds which address, as far as that has changed; ``port`` is where ``mac`` was seen."""
+        if self._dhcp is None:
+            return
+        now = {str(x.address): x.mac for x in self._dhcp.leases() if x.mac and x.state in ("static", "bound")}
+        for address, holder in now.items():
+            if self._holders.get(address) != holder:
+                self._engine.hold(address, holder, port if holder == mac else -1)
+        for address in self._holders.keys() - now.keys():
+            self._engine.hold(address, None)
+        self._holders = now
+
+    def links(self) -> dict[int, str]:
+        """The guests' links: port to what it is called."""
+        return dict(self._ports)
 
     def remove(self, port: int) -> None:
         """Closes a guest's link."""
         self._engine.remove_port(port)
-        self._ports.pop(port, None)
 
     def wait_link_closed(self, timeout: float | None = None) -> bool:
         """Waits until a link has closed since the gateway began; False when the time is over first."""
@@ -345,7 +456,11 @@ class Gateway:
     def stats(self) -> dict[str, int]:
         """All counters by name; drops and what was done alike."""
         dhcp = self._dhcp.counters if self._dhcp is not None else {}
-        return self._engine.counters() | {f"dhcp_{k}": v for k, v in dhcp.items()}
+        return (
+            self._engine.counters()
+            | {f"dhcp_{k}": v for k, v in dhcp.items()}
+            | {"dhcp_spoofed": self._dhcp_spoofed}
+        )
 
     def flows(self) -> list[dict[str, Any]]:
         """The flows that there are, a dict each (see :meth:`netstack.engine.Engine.flows`)."""
@@ -406,12 +521,15 @@ class Gateway:
 
     def _on_dhcp(self, message: bytes) -> None:
         port, mac, _, _, _ = DHCP_HEAD.unpack_from(message)
+        if self.config.source_check == "held" and claims_another(message[DHCP_HEAD.size :], mac):
+            self._dhcp_spoofed += 1
+            return
         with self._lock:
             server = self._dhcp_server()
             before = server.generation
             reply = server.handle(message[DHCP_HEAD.size :], self._now(), mac)
             if server.generation != before:
-                self._publish_names()
+                self._leases_changed(port, mac)
         if reply is None:
             return
         # The link tells who asked; a reply never goes to a MAC that the message merely claims.
@@ -419,9 +537,13 @@ class Gateway:
         self._engine.send_udp(port, to, self.config.gateway, 67, reply.address, reply.port, reply.payload)
 
     def _on_link_closed(self, port: int) -> None:
-        label = self._ports.pop(port, f"port {port}")
+        with self._ports_lock:  # whoever admits a link has written down who it is
+            label = self._ports.pop(port, f"port {port}")
+            forgotten = self._when_closed.pop(port, [])
         self._engine.forget_link(port)
-        logger().info("link %s closed", label)
+        logger().info("link %s closed", label, extra={"event": "link_closed", "port": port, "link": label})
+        for forget in forgotten:
+            forget()
         with self._closed_links:
             self._links_closed += 1
             self._closed_links.notify_all()
@@ -445,14 +567,17 @@ class Gateway:
         os.close(fd)
         return False
 
-    def _serve_dns_stream(self, flow: PendingFlow) -> None:
+    def _control_loop(self) -> Any:
         from .control.loop import ControlLoop
 
         if self._loop is None:
             self._loop = ControlLoop()
+        return self._loop
+
+    def _serve_dns_stream(self, flow: PendingFlow) -> None:
         ours, engines = socket.socketpair()
         if self._give(flow, engines):
-            self._loop.serve_dns(ours, lambda: self._names, lambda: self._upstreams)
+            self._control_loop().serve_dns(ours, lambda: self._names, lambda: self._upstreams)
         else:
             ours.close()
 
@@ -460,6 +585,12 @@ class Gateway:
 def start(config: Config | None = None) -> Gateway:
     """A gateway to be used as ``with netstack.start(config) as gw``: entering it starts it."""
     return Gateway(config)
+
+
+def claims_another(message: bytes, mac: bytes) -> bool:
+    """Whether a DHCP message is about another Ethernet address than the frame came from (relays apart)."""
+    ethernet = len(message) >= 34 and message[1] == 1 and message[2] == 6
+    return ethernet and message[24:28] == bytes(4) and message[28:34] != mac
 
 
 def raise_descriptor_limit() -> None:

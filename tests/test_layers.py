@@ -19,6 +19,7 @@ PURE = {"tcp", "iface", "services", "switch"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
+    "config_file": {"config", "link.spec"},
     "wire": set(),
     "storage": set(),
     "host": set(),
@@ -33,7 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop": BOTTOM | PURE | {"nat", "link", "capture"},
     "engine": BOTTOM | PURE | {"nat", "link", "capture", "loop"},
     "sandbox": {"host", "config"},
-    "gateway": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "control.loop"},
+    "gateway": BOTTOM
+    | PURE
+    | {"nat", "link", "capture", "config", "engine", "control.loop", "control.listeners"},
+    "control.listeners": {"link"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
     "control": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["UsageError", "run_group"]
 
-COMMANDS = ("run", "attach", "demo")  # each is made by netstack.cli.NAME.command(), when it is asked for
+COMMANDS = (
+    "run",
+    "attach",
+    "serve",
+    "relay",
+    "config",
+    "demo",
+)  # each is made by netstack.cli.NAME.command(), when it is asked for
 
 
 class UsageError(Exception):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from ..services.dns_stream import serve_dns_stream
 from ..services.dns_table import DnsTable
@@ -40,7 +41,14 @@ class ControlLoop:
             reader, writer = await asyncio.open_connection(sock=sock)
             await serve_dns_stream(reader, writer, names, upstreams)
 
-        task = self._loop.create_task(serve())
+        self._keep(serve())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine on the loop until it ends or the loop is stopped. From any thread."""
+        self._loop.call_soon_threadsafe(self._keep, work)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,0 +1,183 @@
+"""``netstack serve`` and ``netstack config``: one network for any number of guests."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from netstack.cli.options import network_config, network_options, print_summary
+from netstack.config import SOURCE_RULES
+from netstack.config_file import LOG_FORMATS, LOG_LEVELS, ServiceConfig, load, parse_guest, to_toml
+from netstack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netstack.gateway import Gateway
+
+__all__ = ["command"]
+
+log = logging.getLogger("netstack")
+LOOK_SECONDS = 0.5  # how often it looks whether the last of the inherited links is still there
+STRICT = "held"  # the check of sources where several guests meet
+
+_OPTIONS = (
+    click.option("--config", "config_path", type=click.Path(dir_okay=False), metavar="FILE", help="Settings as TOML; options here come on top."),
+    click.option("--listen", multiple=True, metavar="PLACE", help="Where guests come in (can be repeated): hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, unixgram:PATH, udp:HOST:PORT, bess:PATH, hyperkit+vsock:PORT, stdio:KIND, fd:KIND:N."),
+    click.option("--tap", multiple=True, metavar="NAME", help="Open this TAP of the present namespace (can be repeated)."),
+    click.option("--guest", multiple=True, metavar="MAC=IP[,NAME]", help="A static lease (can be repeated)."),
+    click.option("--isolate", is_flag=True, help="Guests see the gateway and not each other."),
+    click.option("--source-check", type=click.Choice(tuple(SOURCE_RULES)), default=STRICT, show_default=True, help="Addresses a guest may speak from: those given to it, those no other has, or any."),
+    click.option("--notify", metavar="FD|PATH", help="Write a line of JSON for each event to a descriptor, file or Unix socket."),
+    click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Of the log on standard error."),
+    click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True, help="The least that is logged."),
+)  # fmt: skip
+
+
+def service_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of the service, and those of a network."""
+    function = network_options(function)
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def effective(ctx: click.Context, given: dict[str, Any]) -> ServiceConfig:
+    """The file's settings with what stands on the command line on top.
+
+    Raises:
+        ConfigError: something cannot be used.
+    """
+    path = given["config_path"]
+    base = load(path) if path else ServiceConfig()
+    said = {
+        name for name in given if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
+    }  # fmt: skip
+    plain = ("mtu", "network", "dns", "no_host_loopback", "pcap")
+    spoken = network_config(**{key: given[key] for key in plain})
+    changes: dict[str, Any] = {}
+    for option, keys in (
+        ("mtu", ("mtu",)),
+        ("network", ("network", "gateway", "host_alias", "first_guest", "last_guest")),
+        ("dns", ("dns",)),
+        ("no_host_loopback", ("host_alias",)),
+        ("pcap", ("pcap",)),
+    ):
+        if option in said:
+            changes |= {key: getattr(spoken, key) for key in keys}
+    if "isolate" in said:
+        changes["isolation"] = given["isolate"]
+    if "source_check" in said or not path:
+        changes["source_check"] = given["source_check"]
+    if given["guest"]:
+        changes["leases"] = (*base.network.leases, *map(parse_guest, given["guest"]))
+    service: dict[str, Any] = {"network": base.network.replace(**changes)}
+    for key in ("notify", "log_format", "log_level"):
+        if key in said:
+            service[key] = given[key]
+    places = (*given["listen"], *(f"tap:{name}" for name in given["tap"]))
+    if places:
+        service["listen"] = (*base.listen, *places)
+    return replace(base, **service)
+
+
+def set_up_log(config: ServiceConfig) -> None:
+    """The package's log goes to standard error."""
+    from netstack.control.notify import EventStream, JsonFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter()
+        if config.log_format == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    log.addHandler(handler)
+    if config.notify:
+        log.addHandler(EventStream(config.notify))
+    log.setLevel(config.log_level.upper())
+    log.propagate = False
+
+
+def run(config: ServiceConfig, verbose: bool) -> int:
+    """Serves until it is told to stop, or the last of links that cannot come again has gone."""
+    from netstack.control.notify import inherited_links, sd_notify
+    from netstack.link.spec import parse_link
+
+    places = [*config.listen, *map(str, inherited_links())]
+    if not places:
+        raise ConfigError(
+            "nobody could come in: give --listen PLACE or --tap NAME, or listen = [...] in the file"
+        )
+    set_up_log(config)
+    stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # fetched below; threads inherit it
+    from netstack.gateway import Gateway
+
+    once = all(parse_link(place).family in ("stdio", "tap") for place in places)
+    gateway = Gateway(config.network)
+    gateway.start()
+    try:
+        heard = gateway.listen(*places)
+        for place in heard:
+            log.info("guests come in at %s", place)
+        log.info("ready", extra={"event": "ready", "listen": heard})
+        sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
+        wait(gateway, stop, once)
+        log.info("stopping", extra={"event": "stopping"})
+        sd_notify("STOPPING=1")
+        if verbose:
+            print_summary(gateway)
+    finally:
+        gateway.stop()
+    return 0
+
+
+def wait(gateway: Gateway, stop: set[signal.Signals], once: bool) -> None:
+    """Until a signal says stop; with ``once`` also until no link is left of those that there were."""
+    while signal.sigtimedwait(stop, LOOK_SECONDS if once else 3600.0) is None:
+        if once and gateway.wait_link_closed(0) and not gateway.links():
+            return
+
+
+def command() -> click.Command:
+    """``serve`` as click sees it."""
+
+    @click.command(
+        "serve",
+        epilog="""\b
+Examples:
+  netstack serve --listen qemu:/tmp/q.sock
+      qemu-system-x86_64 ... -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/q.sock -device virtio-net,netdev=n
+  netstack serve --listen hyperkit:/tmp/eth.sock --guest 02:00:00:00:00:07=192.168.65.7,web
+  netstack serve --config netstack.toml""",
+    )
+    @service_options
+    @click.pass_context
+    def serve(ctx: click.Context, verbose: bool, **given: Any) -> int:
+        """Run one virtual network for any number of guests.
+
+        Virtual machines, and namespaces behind netstack relay, connect to the places given; they get addresses
+        by DHCP, reach what this host reaches, and reach each other. Ends with SIGTERM or SIGINT.
+        """
+        return run(effective(ctx, given), verbose)
+
+    return serve
+
+
+def config_command() -> click.Command:
+    """``config`` as click sees it."""
+
+    @click.command("config")
+    @service_options
+    @click.pass_context
+    def config(ctx: click.Context, verbose: bool, **given: Any) -> int:
+        """Print the settings that serve would have with the same options, as TOML with every key."""
+        click.echo(to_toml(effective(ctx, given)), nl=False)
+        return 0
+
+    return config
