@@ -7,6 +7,12 @@ Purpose
     link that cannot carry them, and nowhere else.
 
     * ``tap``: a TAP device, one system call a frame, a virtio header in front.
+    * ``stream``: frames behind their lengths on a socket or two pipes (HyperKit, QEMU): many in one read and
+      one write.
+    * ``datagram``: a frame in each message (unixgram, UDP, seqpacket), in batches.
+    * ``hyperkit``: the handshake in front of HyperKit's frames, and its table of UUIDs, without I/O; ``spec``:
+      where links come from, as text.
+    * ``pump``: a TAP joined to another link.
     * ``memory``: two queues inside the process, on virtual or real time.
     * ``impair``: a bad path as a pure queue model, used by ``memory`` and by the box in ``netstack/testing``.
 
@@ -17,6 +23,8 @@ Invariants
     * A frame given by recv stays valid until the next recv on that link. send takes its bytes before it
       returns.
     * A link refuses (LINK_BAD_FRAME) what it cannot carry; it never cuts, pads or passes it on hoping.
+    * A frame is taken whole or not at all: a full stream says LINK_AGAIN between frames only. What waits goes out
+      by flush, when the descriptor for writing is ready or, where polling does not tell, after a short time.
     * Every frame that is not passed on is counted once: rx_bad, tx_full, or in the impairment's counters.
 
 RFCs
