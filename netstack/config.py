@@ -48,6 +48,9 @@ class Config:
     tcp_memory: int = 1024 * MiB  #: all connections together, bytes
     tcp_congestion: str = "cubic"  #: cubic, reno or none
     tcp_keepalive: float = 7200.0  #: seconds of silence before the first probe; 0 = never
+    #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
+    impair_up: str = ""
+    impair_down: str = ""  #: the same to the guest
     outbound_mark: int = 0  #: SO_MARK of outgoing sockets
     outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets
 

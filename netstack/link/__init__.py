@@ -8,7 +8,9 @@ Purpose
 
     * ``tap``: a TAP device, one system call a frame, a virtio header in front.
     * ``memory``: two queues inside the process, on virtual or real time.
-    * ``impair``: a bad path as a pure queue model, used by ``memory`` and by the box in ``netstack/testing``.
+    * ``impair``: a bad path as a pure queue model, used by ``memory``, ``impaired`` and by the box in
+      ``netstack/testing``.
+    * ``impaired``: any other link behind a bad path, each way with its own.
 
 May import
     ``host`` and ``storage``; ``framing`` also ``wire`` (checksums).
