@@ -30,7 +30,19 @@ from netstack.testing.impairment import ImpairmentBox
 from netstack.testing.lab import HOST_ALIAS, Lab
 from netstack.testing.namespace import Namespace, in_thread
 
-__all__ = ["FAR_HOST", "LOSSES", "REORDERS", "RTTS", "Cell", "Figure", "Peers", "Ramp", "far", "main", "measure"]
+__all__ = [
+    "FAR_HOST",
+    "LOSSES",
+    "REORDERS",
+    "RTTS",
+    "Cell",
+    "Figure",
+    "Peers",
+    "Ramp",
+    "far",
+    "main",
+    "measure",
+]
 
 LOSSES = (0.01, 0.1, 1.0, 5.0)  #: per cent of the frames of each direction
 RTTS = (0, 20, 100)  #: ms
@@ -47,7 +59,9 @@ class Ramp:
     """A stream whose every eight bytes tell where they stand."""
 
     PERIOD = 1 << 21
-    data = b"".join(i.to_bytes(4, "big") + (i * 2654435761 % 2**32).to_bytes(4, "big") for i in range(1 << 18))
+    data = b"".join(
+        i.to_bytes(4, "big") + (i * 2654435761 % 2**32).to_bytes(4, "big") for i in range(1 << 18)
+    )
     twice = data + data[:CHUNK]
 
     @classmethod
