@@ -136,6 +136,26 @@ cdef inline void acknowledge_soon(tcb_t *t, uint32_t length, uint64_t now_ns) no
         t.delack_at = now_ns + t.config.delayed_ack_ns
 
 
+cdef bint tcp_ack_waits(const tcb_t *t, uint32_t *step) noexcept nogil:
+    """Whether an ACK should go before the rest of a batch of segments is looked at.
+
+    One ACK for a batch is what fast senders want. A sender whose window is a few packets would get it only
+    after the last of them, and send nothing meanwhile: so the first ACK of a batch goes after two segments,
+    and the next ones at doubling distances. What is out of order or a duplicate is reported at once (RFC 5681
+    section 4.2): fast recovery lives on it.
+
+    step: bytes until the next one; 0 at the beginning of a batch.
+    """
+    if not t.want & TCP_WANT_ACK:
+        return False
+    if t.reassembly.n or t.dsack_left != t.dsack_right:
+        return True
+    if t.ack_bytes < u32_max(step[0], 2 * <uint32_t>t.rcv_mss):
+        return False
+    step[0] = 2 * t.ack_bytes
+    return True
+
+
 cdef void note_duplicate(tcb_t *t, uint32_t left, uint32_t right) noexcept nogil:
     if t.sack_on and left != right:
         t.dsack_left = left
