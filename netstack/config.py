@@ -53,6 +53,9 @@ class Config:
     tcp_keepalive: float = 7200.0  #: seconds of silence before the first probe; 0 = never
     source_check: str = "first"  #: addresses a guest may speak from: held, first or any (iface/source)
     isolation: bool = False  #: guests see the gateway and not each other
+    #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
+    impair_up: str = ""
+    impair_down: str = ""  #: the same to the guest
     outbound_mark: int = 0  #: SO_MARK of outgoing sockets
     outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets
 

@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t, uint64_t
+from netstack.link.impair cimport Impairment
 from netstack.link.link cimport link_t
 from netstack.loop cimport engine_t
 from netstack.nat.flow cimport polled
@@ -9,6 +10,7 @@ cdef class Engine:
     cdef int mail_read, mail_write
     cdef polled *wake
     cdef dict links             # port -> the Python object that owns the link, if any
+    cdef Impairment impair_up, impair_down      # the bad path of every link that is the engine's own, or None
     cdef dict last_counters     # what counters() says once the engine is closed
     cdef int64_t call(self, int kind, void *arg, int64_t number) except? -1
     cpdef close(self)

@@ -20,9 +20,11 @@ from netstack.loop cimport (
     CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_FORGET_PORT, CALL_HOLD, CALL_NAMES, CALL_NEIGHBOR, CALL_PCAP,
     CALL_PORT_MAC, CALL_REMOVE_PORT,
     CALL_SEND_UDP, CALL_UPSTREAMS, MAX_PORTS, TIMER_FRAGMENTS, engine_call, engine_close_links,
-    engine_look_at_links, engine_round, engine_run, engine_sink, engine_stop, engine_t, flow_info, flows_arg,
-    held_address, port_mac, udp_out, upstreams_arg,
+    engine_deadline, engine_look_at_links, engine_round, engine_run, engine_sink, engine_stop, engine_t, flow_info,
+    flows_arg, held_address, port_mac, udp_out, upstreams_arg,
 )
+from netstack.link.impair cimport Impairment
+from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.context cimport nat_t
 from netstack.nat.flow cimport POLLED_WAKE, polled
 from netstack.nat.nat cimport nat_free, nat_make_tables, nat_new
@@ -30,7 +32,7 @@ from netstack.services.dns_table cimport DnsTable
 from netstack.storage.counters cimport COUNTERS
 from netstack.storage.counters import NAMES
 from netstack.storage.mailbox cimport mailbox_take
-from netstack.storage.wheel cimport wheel_free, wheel_new, wheel_next, wheel_timer_init
+from netstack.storage.wheel cimport wheel_free, wheel_new, wheel_timer_init
 from netstack.switch cimport switch_free, switch_new
 from netstack.tcp.states import STATES
 from netstack.wire.addr cimport addr_from_object, addr_t, addr_to_object, addr_v4
@@ -67,6 +69,8 @@ cdef class Engine:
         if settings.get("seed") is not None:
             keys[0] = settings["seed"]
             keys[1] = ~keys[0]
+        if settings.get("impair") is not None:
+            self.impair_up, self.impair_down = settings["impair"]
         e.now_ns = settings.get("now_ns") or clock_now_ns()
         e.n_ports = 1
         e.poller = poller_new()
@@ -207,7 +211,7 @@ cdef class Engine:
             engine_look_at_links(e)
             while more:
                 more = engine_round(e, 0, now_ns)
-            deadline = wheel_next(e.wheel)
+            deadline = engine_deadline(e)
         return None if deadline == UINT64_MAX else deadline
 
     cdef int64_t call(self, int kind, void *arg, int64_t number) except? -1:
@@ -285,7 +289,16 @@ cdef class Engine:
         return self._add(link.link, link.wake_fd, link)
 
     cdef _add(self, link_t *link, int fd, owner):
-        cdef int64_t port = self.call(CALL_ADD_PORT, link, fd)
+        """``owner``: whose the link is; without one it is the engine's, and behind the bad path, if there is one."""
+        cdef int64_t port
+        cdef link_t *behind
+        if self.impair_up is not None and owner is None:
+            behind = impaired_link_new(link, &self.impair_up.config, &self.impair_down.config)
+            if behind == NULL:
+                link.close(link)
+                raise MemoryError
+            link = behind
+        port = self.call(CALL_ADD_PORT, link, fd)
         if port < 0:
             link.close(link)
             raise OSError(f"the link cannot be attached: at most {MAX_PORTS - 1} may be at one time")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .control.listeners import Admission, Listeners
+    from .link.impair import Impairment
     from .link.memory import MemoryLink
     from .services.dhcp4 import DhcpServer
 
@@ -175,7 +176,23 @@ class Gateway:
             "congestion": CONGESTION[c.tcp_congestion],
             "keepalive_ns": ns(c.tcp_keepalive),
             "time_wait_ns": ns(TIME_WAIT_SECONDS),
+            "impair": self._impairment(),
         }
+
+    def _impairment(self) -> tuple[Impairment, Impairment] | None:
+        """The bad paths (up, down) of the settings, each with its own chance."""
+        if not self.config.impair_up and not self.config.impair_down:
+            return None
+        from .link.impair import Impairment
+
+        ways = []
+        for key, seed in (("impair_up", 1), ("impair_down", 2)):
+            text = getattr(self.config, key)
+            try:
+                ways.append(Impairment.parse(text if "seed=" in text else f"seed={seed} {text}"))
+            except ValueError as err:
+                raise ConfigError(f"{key} {text!r} cannot be used: {err}") from None
+        return ways[0], ways[1]
 
     def _check_addresses(self) -> None:
         """Static leases are checked at once, not when the first guest asks."""

@@ -131,6 +131,8 @@ ctypedef struct engine_t:
 cdef int engine_sink(void *context, int index, const frame_meta *meta, const iovec *iov, int n) noexcept nogil
 # One round. True when work is left that no event will announce. virtual_ns replaces the clock unless it is 0.
 cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) noexcept nogil
+# When the next round is due at the latest, UINT64_MAX = never.
+cdef uint64_t engine_deadline(engine_t *e) noexcept nogil
 # The loop, until engine_stop.
 cdef void engine_run(engine_t *e) noexcept nogil
 cdef void engine_stop(engine_t *e) noexcept nogil

@@ -474,6 +474,35 @@ cdef void run_calls(engine_t *e) noexcept nogil:
         pthread_mutex_unlock(&call.lock)
 
 
+# --- links that hold frames for a while
+
+cdef void advance_links(engine_t *e) noexcept nogil:
+    cdef link_t *link
+    cdef int i
+    for i in range(1, e.n_ports):
+        if e.ports[i] == NULL or e.ports[i].closed:
+            continue
+        link = e.ports[i].link
+        if link.advance != NULL:
+            link.advance(link, e.now_ns)
+            e.ports[i].readable = 1
+
+
+cdef uint64_t engine_deadline(engine_t *e) noexcept nogil:
+    cdef uint64_t at = wheel_next(e.wheel), due
+    cdef link_t *link
+    cdef int i
+    for i in range(1, e.n_ports):
+        if e.ports[i] == NULL or e.ports[i].closed:
+            continue
+        link = e.ports[i].link
+        if link.deadline != NULL:
+            due = link.deadline(link)
+            if due < at:
+                at = due
+    return at
+
+
 # --- the loop
 
 cdef bint ports_have_work(engine_t *e) noexcept nogil:
@@ -522,6 +551,7 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
         elif what.kind == POLLED_WAKE:
             wake_clear(e.wake_read)
             run_calls(e)
+    advance_links(e)
     for i in range(1, e.n_ports):
         if e.ports[i] != NULL and e.ports[i].readable:
             read_port(e, e.ports[i])
@@ -550,7 +580,7 @@ cdef void engine_run(engine_t *e) noexcept nogil:
     while not flag_load(&e.stop):
         timeout = 0
         if not more:
-            deadline = wheel_next(e.wheel)
+            deadline = engine_deadline(e)
             timeout = UINT64_MAX
             if deadline != UINT64_MAX:
                 e.now_ns = clock_now_ns()

@@ -56,6 +56,9 @@ def attach(
     no_host_loopback: bool,
     pcap: str | None,
     verbose: bool,
+    impair: str | None = None,
+    impair_up: str | None = None,
+    impair_down: str | None = None,
 ) -> int:
     """Give a network to a namespace that exists already.
 
@@ -66,7 +69,16 @@ def attach(
     require_linux("attach")
     if not 1 <= len(os.fsencode(ifname)) <= 15 or "/" in ifname or any(c.isspace() for c in ifname):
         raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
-    config = network_config(mtu=mtu, network=network, dns=dns, no_host_loopback=no_host_loopback, pcap=pcap)
+    config = network_config(
+        mtu=mtu,
+        network=network,
+        dns=dns,
+        no_host_loopback=no_host_loopback,
+        pcap=pcap,
+        impair=impair,
+        impair_up=impair_up,
+        impair_down=impair_down,
+    )
     from netstack.sandbox import Interface, Netns, open_tap_in, random_mac
 
     stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}

@@ -40,6 +40,16 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "Ask this name server instead of the host's (can be repeated; ADDRESS#PORT).",
     ),
     (("--no-host-loopback",), "flag", False, None, "Leave out 192.168.65.2, the host's loopback."),
+    (
+        ("--impair",),
+        "text",
+        None,
+        "PATH",
+        "A bad path, both ways: loss=1%,delay=20ms±5ms,reorder=0.5%,duplicate=1%,corrupt=0.1%,rate=10mbit,"
+        "queue=100. The delay is one way; queue counts full frames that wait for the rate.",
+    ),
+    (("--impair-up",), "text", None, "PATH", "The same for what the command sends, instead of --impair."),
+    (("--impair-down",), "text", None, "PATH", "The same for what the command receives."),
     (("--pcap",), "text", None, "FILE", "Write every frame to FILE (tcpdump and Wireshark read it)."),
     (("-v", "--verbose"), "flag", False, None, "Print flows and counters at the end."),
 )
@@ -95,7 +105,15 @@ def parse_plainly(arguments: list[str]) -> dict[str, Any] | None:
 
 
 def network_config(
-    *, mtu: int, network: str | None, dns: tuple[str, ...], no_host_loopback: bool, pcap: str | None
+    *,
+    mtu: int,
+    network: str | None,
+    dns: tuple[str, ...],
+    no_host_loopback: bool,
+    pcap: str | None,
+    impair: str | None = None,
+    impair_up: str | None = None,
+    impair_down: str | None = None,
 ) -> Config:
     """The settings that the options stand for.
 
@@ -121,6 +139,10 @@ def network_config(
             "first_guest": str(net[3]),
             "last_guest": str(net[-2]),
         }
+    for key, text in (("impair_up", impair_up), ("impair_down", impair_down)):
+        text = impair if text is None else text
+        if text is not None:
+            changes[key] = text
     if no_host_loopback:
         changes["host_alias"] = None
     return Config(**changes)

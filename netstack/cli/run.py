@@ -66,6 +66,9 @@ def run(
     no_host_loopback: bool,
     pcap: str | None,
     verbose: bool,
+    impair: str | None = None,
+    impair_up: str | None = None,
+    impair_down: str | None = None,
 ) -> int:
     """Runs a command in a sandbox with a network; its exit status.
 
@@ -75,7 +78,16 @@ def run(
         CommandError: the command cannot be executed.
     """
     require_linux("run")
-    config = network_config(mtu=mtu, network=network, dns=dns, no_host_loopback=no_host_loopback, pcap=pcap)
+    config = network_config(
+        mtu=mtu,
+        network=network,
+        dns=dns,
+        no_host_loopback=no_host_loopback,
+        pcap=pcap,
+        impair=impair,
+        impair_up=impair_up,
+        impair_down=impair_down,
+    )
     from netstack.sandbox import Interface, Sandbox, random_mac
 
     interface = Interface(
@@ -119,7 +131,8 @@ def command() -> click.Command:
 Examples:
   netstack run -- curl http://192.168.65.2:8000/     a server on this host's loopback
   netstack run -- bash                               a shell with a network of its own
-  netstack run --pcap all.pcap -v -- git clone URL   what went over the wire""",
+  netstack run --pcap all.pcap -v -- git clone URL   what went over the wire
+  netstack run --impair loss=1%,delay=20ms±5ms,rate=10mbit -- curl -O URL   over a bad path""",
     )
     @network_options
     @click.argument(

@@ -14,7 +14,9 @@ Purpose
       where links come from, as text.
     * ``pump``: a TAP joined to another link.
     * ``memory``: two queues inside the process, on virtual or real time.
-    * ``impair``: a bad path as a pure queue model, used by ``memory`` and by the box in ``netstack/testing``.
+    * ``impair``: a bad path as a pure queue model, used by ``memory``, ``impaired`` and by the box in
+      ``netstack/testing``.
+    * ``impaired``: any other link behind a bad path, each way with its own.
 
 May import
     ``host`` and ``storage``; ``framing`` also ``wire`` (checksums).

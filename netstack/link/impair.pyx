@@ -20,6 +20,29 @@ cdef enum:
 WORDS = ("loss", "delay", "jitter", "reorder", "duplicate", "corrupt", "rate", "queue", "ordered", "seed")
 
 
+TIME = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+PERCENT = {"%": 1.0}
+UNITS = {
+    "loss": PERCENT, "reorder": PERCENT, "duplicate": PERCENT, "corrupt": PERCENT,
+    "delay": TIME, "jitter": TIME,
+    "rate": {"kbit": 1e-3, "mbit": 1.0, "gbit": 1e3},
+}
+
+
+def number(word, value, units):
+    """The number that a word of :meth:`Impairment.parse` stands for, in the unit that Impairment takes."""
+    value = value.lower()
+    scale = 1.0
+    for unit in sorted(units, key=len, reverse=True):
+        if value.endswith(unit):
+            value, scale = value[:-len(unit)], units[unit]
+            break
+    try:
+        return float(value) * scale if units else int(value)
+    except ValueError:
+        raise ValueError(f"not a number: {word!r}") from None
+
+
 cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil:
     """A copy of a gathered frame."""
     cdef size_t length = 0
@@ -252,16 +275,24 @@ cdef class Impairment:
 
     @classmethod
     def parse(cls, str text):
-        """From words like ``loss=0.1 delay=5 rate=100``; ValueError names the word that is not understood."""
+        """From words between commas or blanks: ``loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit``.
+
+        Units: ``%``; ``us``, ``ms`` (when there is none) and ``s``; ``kbit``, ``mbit`` (when there is none)
+        and ``gbit``. ``delay=20ms±5ms`` (or ``20ms+-5ms``) is delay and jitter. ValueError names the word
+        that is not understood.
+        """
         values = {}
-        for word in text.split():
+        for word in text.replace(",", " ").split():
             name, equals, value = word.partition("=")
             if not equals or name not in WORDS:
-                raise ValueError(f"not an impairment: {word!r}")
-            try:
-                values[name] = int(value) if name in ("queue", "seed", "ordered") else float(value)
-            except ValueError:
-                raise ValueError(f"not a number: {word!r}") from None
+                raise ValueError(f"not an impairment: {word!r} (there are {', '.join(WORDS)})")
+            if name == "delay":
+                value, jitter, spread = value.replace("+-", "±").partition("±")
+                if jitter:
+                    values["jitter"] = number(word, spread, UNITS["jitter"])
+            values[name] = number(word, value, UNITS.get(name, {}))
+            if name in ("queue", "seed", "ordered"):
+                values[name] = int(values[name])
         return cls(**values)
 
     def __repr__(self):

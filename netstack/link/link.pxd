@@ -44,6 +44,11 @@ ctypedef struct link_t:
     # Pushes out what send has batched. LINK_OK, LINK_AGAIN (poll fd for writing, call again) or LINK_CLOSED.
     int (*flush)(link_t *self) noexcept nogil
     void (*close)(link_t *self) noexcept nogil      # closes fd and frees everything, self included
+    # Both NULL but for a link that holds frames for a while. advance: it is now_ns, for all calls until the
+    # next advance; what is due towards the guest goes out, and recv is to be asked. deadline: when to advance
+    # it again at the latest, UINT64_MAX = never.
+    void (*advance)(link_t *self, uint64_t now_ns) noexcept nogil
+    uint64_t (*deadline)(const link_t *self) noexcept nogil
 
 
 cdef inline uint32_t link_needs(const frame_meta *meta) noexcept nogil:

@@ -56,6 +56,7 @@ ctypedef struct tcp_flow:
     uint64_t opened_ns
     uint64_t bytes_up, bytes_down
     uint64_t retransmits
+    uint32_t ack_step           # bytes from one ACK to the next within a round, 0 = none yet
     wheel_timer timer
     tcb_t tcb
 

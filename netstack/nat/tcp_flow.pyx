@@ -38,7 +38,7 @@ from netstack.storage.table cimport table_del, table_get, table_len, table_next,
 from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
 from netstack.tcp.tcb cimport (
     TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free,
-    tcb_init, tcp_abort, tcp_accept, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok,
+    tcb_init, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok,
     tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_read_spans, tcp_readable, tcp_reset_for, tcp_segment,
     tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked, tcp_write_spans, tcp_wrote,
 )
@@ -480,6 +480,8 @@ cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
         events_of(nat, flow, events, now_ns)
     else:
         touch(nat, flow)
+    if tcp_ack_waits(&flow.tcb, &flow.ack_step):
+        output(nat, flow, now_ns)
 
 
 cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil:
@@ -599,6 +601,7 @@ cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
     while flow != NULL:
         next_flow = flow.next_touched
         flow.touched = 0
+        flow.ack_step = 0
         if flow.dead:
             flow.next_touched = nat.dead_tcp
             nat.dead_tcp = flow

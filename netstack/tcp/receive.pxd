@@ -23,3 +23,5 @@ cdef int tcp_read_spans(tcb_t *t, ring_span *out) noexcept nogil
 cdef uint32_t tcp_consumed(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil
 # bytes in order and not consumed
 cdef uint32_t tcp_readable(const tcb_t *t) noexcept nogil
+# step: bytes until the next ACK inside a batch, 0 at its beginning
+cdef bint tcp_ack_waits(const tcb_t *t, uint32_t *step) noexcept nogil

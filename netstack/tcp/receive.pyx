@@ -136,21 +136,30 @@ cdef inline void acknowledge_soon(tcb_t *t, uint32_t length, uint64_t now_ns) no
         t.delack_at = now_ns + t.config.delayed_ack_ns
 
 
+cdef bint tcp_ack_waits(const tcb_t *t, uint32_t *step) noexcept nogil:
+    """Whether an ACK should go before the rest of a batch of segments is looked at.
+
+    One ACK for a batch is what fast senders want. A sender whose window is a few packets would get it only
+    after the last of them, and send nothing meanwhile: so the first ACK of a batch goes after two segments,
+    and the next ones at doubling distances. What is out of order or a duplicate is reported at once (RFC 5681
+    section 4.2): fast recovery lives on it.
+
+    step: bytes until the next one; 0 at the beginning of a batch.
+    """
+    if not t.want & TCP_WANT_ACK:
+        return False
+    if t.reassembly.n or t.dsack_left != t.dsack_right:
+        return True
+    if t.ack_bytes < u32_max(step[0], 2 * <uint32_t>t.rcv_mss):
+        return False
+    step[0] = 2 * t.ack_bytes
+    return True
+
+
 cdef void note_duplicate(tcb_t *t, uint32_t left, uint32_t right) noexcept nogil:
     if t.sack_on and left != right:
         t.dsack_left = left
         t.dsack_right = right
-
-
-cdef void note_arrival(tcb_t *t, uint32_t seq) noexcept nogil:
-    """The block that holds seq is the first to be reported (RFC 2018 section 4)."""
-    cdef int i = 0
-    while i < 3 and t.sack_order[i] != seq:
-        i += 1
-    while i > 0:
-        t.sack_order[i] = t.sack_order[i - 1]
-        i -= 1
-    t.sack_order[0] = seq
 
 
 cdef int range_of(const tcb_t *t, uint32_t seq) noexcept nogil:
@@ -168,10 +177,34 @@ cdef int range_of(const tcb_t *t, uint32_t seq) noexcept nogil:
     return -1
 
 
+cdef void note_arrival(tcb_t *t, uint32_t seq) noexcept nogil:
+    """The block that holds seq is the first to be reported (RFC 2018 section 4). It may have been known by
+    another of its bytes: a block that grows does not push the others out."""
+    cdef int i = 0, block = range_of(t, seq)
+    while i < 3 and t.sack_order[i] != seq and (block < 0 or range_of(t, t.sack_order[i]) != block):
+        i += 1
+    while i > 0:
+        t.sack_order[i] = t.sack_order[i - 1]
+        i -= 1
+    t.sack_order[0] = seq
+
+
+cdef int add_block(const tcb_t *t, tcp_hdr *hdr, int first, int n, int r) noexcept nogil:
+    """Range r as block n, unless it is one of the blocks from first on; how many there are then."""
+    cdef int k
+    for k in range(first, n):
+        if hdr.sack[k].left == <uint32_t>t.reassembly.items[r].left \
+                and hdr.sack[k].right == <uint32_t>t.reassembly.items[r].right:
+            return n
+    hdr.sack[n].left = <uint32_t>t.reassembly.items[r].left
+    hdr.sack[n].right = <uint32_t>t.reassembly.items[r].right
+    return n + 1
+
+
 cdef void write_sacks(tcb_t *t, tcp_hdr *hdr, int most) noexcept nogil:
-    """D-SACK first (RFC 2883), then the blocks in the order of their latest arrival."""
-    cdef int n = 0, first = 0, i, k, r
-    cdef bint twice
+    """D-SACK first (RFC 2883), then the blocks in the order of their latest arrival, then what room is left
+    for the oldest: those that the sender misses first if ACKs are lost."""
+    cdef int n = 0, first = 0, i, r
     if t.dsack_left != t.dsack_right:
         hdr.sack[0].left = t.dsack_left
         hdr.sack[0].right = t.dsack_right
@@ -184,18 +217,12 @@ cdef void write_sacks(tcb_t *t, tcp_hdr *hdr, int most) noexcept nogil:
         if n == most or t.reassembly.n == 0:
             break
         r = range_of(t, t.sack_order[i])
-        if r < 0:
-            continue
-        twice = False
-        for k in range(first, n):
-            if hdr.sack[k].left == <uint32_t>t.reassembly.items[r].left \
-                    and hdr.sack[k].right == <uint32_t>t.reassembly.items[r].right:
-                twice = True
-        if twice:
-            continue
-        hdr.sack[n].left = <uint32_t>t.reassembly.items[r].left
-        hdr.sack[n].right = <uint32_t>t.reassembly.items[r].right
-        n += 1
+        if r >= 0:
+            n = add_block(t, hdr, first, n, r)
+    r = 0
+    while n < most and r < <int>t.reassembly.n and r < 4:
+        n = add_block(t, hdr, first, n, r)
+        r += 1
     hdr.n_sack = <uint8_t>n
 
 

@@ -91,3 +91,15 @@ def diagram() -> str:
     """The transitions as a Graphviz digraph, one line for each."""
     lines = [f'    "{a}" -> "{b}" [label="{why}"];' for a, b, why in TRANSITIONS]
     return "digraph tcp {\n" + "\n".join(lines) + "\n}\n"
+
+
+def page() -> str:
+    """``docs/tcp-states.md``: the transitions as a Mermaid diagram and as a table."""
+    lines = ["# The states of a TCP connection", "",
+             "Made from `netstack.tcp.states.TRANSITIONS`; `tests/docs/test_tcp_states.py` compares them.",
+             "", "```mermaid", "stateDiagram-v2"]
+    for a, b, why in TRANSITIONS:
+        lines.append(f"    {a.replace('-', '_')} --> {b.replace('-', '_')}: {why.replace(':', ' -')}")
+    lines += ["```", "", "| from | to | when |", "|---|---|---|"]
+    lines += [f"| {a} | {b} | {why} |" for a, b, why in TRANSITIONS]
+    return "\n".join(lines) + "\n"

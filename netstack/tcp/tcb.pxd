@@ -11,7 +11,7 @@ from netstack.tcp.input cimport tcp_accept, tcp_may_reopen, tcp_segment_arrives
 from netstack.tcp.life cimport tcb_free, tcb_init
 from netstack.tcp.output cimport tcp_next_segment, tcp_reset_for, tcp_wants_output
 from netstack.tcp.path cimport tcp_icmp_error
-from netstack.tcp.receive cimport tcp_consumed, tcp_read_spans, tcp_readable, tcp_take
+from netstack.tcp.receive cimport tcp_ack_waits, tcp_consumed, tcp_read_spans, tcp_readable, tcp_take
 from netstack.tcp.states cimport (
     TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK,
     TCP_LISTEN,

@@ -64,10 +64,12 @@ class Lab:
     Attributes:
         host: where netstack runs. Its loopback is what the guest reaches at ``HOST_ALIAS``.
         guest: has a TAP device and nothing else.
+        between: behind an impaired path, the namespace whose bridge ``br0`` joins it to netstack's TAP.
     """
 
     host: Namespace
     guest: Namespace
+    between: Namespace | None = None
 
     _made = 0
 
@@ -234,7 +236,7 @@ class Lab:
         from ..host.namespace import open_tap
         from .impairment import ImpairmentBox
 
-        between = self.namespace("bridge")
+        between = self.between = self.namespace("bridge")
         ends = []
         for ns in (self.guest, between):
             with ns.entered():

@@ -210,6 +210,7 @@ class TestNetwork:
 
 
 PLAIN = {"mtu": 1500, "network": None, "dns": (), "no_host_loopback": False, "pcap": None, "verbose": False}
+PLAIN |= {"impair": None, "impair_up": None, "impair_down": None}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +221,7 @@ PLAIN = {"mtu": 1500, "network": None, "dns": (), "no_host_loopback": False, "pc
         (["--", "-x"], {"argv": ("-x",)}),
         (["a=b", "c"], {"argv": ("a=b", "c")}),
         (["--mtu", "9000", "true"], {"argv": ("true",), "mtu": 9000}),
+        (["--impair", "loss=1%,delay=20ms±5ms", "x"], {"argv": ("x",), "impair": "loss=1%,delay=20ms±5ms"}),
         (["--mtu=9000", "true"], {"argv": ("true",), "mtu": 9000}),
         (["-v", "x", "-v"], {"argv": ("x", "-v"), "verbose": True}),
         (["--no-host-loopback", "x"], {"argv": ("x",), "no_host_loopback": True}),

@@ -65,6 +65,15 @@ def test_sack_blocks_newest_first_at_most_three_old() -> None:
     g << ACK(ack=1, sack=((101, 401), (901, 1001), (701, 801), (501, 601)))
 
 
+def test_a_block_that_grows_does_not_push_the_others_out() -> None:
+    t = Trace()
+    g = t.connect()
+    for k in (1, 3, 5, 6, 7, 8, 9, 10):  # the third block grows by five segments
+        g >> DATA(100, seq=1 + 100 * k)
+    t.out = t.out[-1:]
+    g << ACK(ack=1, sack=((501, 1101), (301, 401), (101, 201)))
+
+
 def test_three_blocks_beside_timestamps() -> None:
     t = Trace(timestamps=True)
     g = t.connect()
