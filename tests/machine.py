@@ -231,7 +231,9 @@ class Machine:
             if match:
                 before, self._text = self._text[: match.start()], self._text[match.end() :]
                 return before.decode(errors="replace"), (match[1].decode() if match.groups() else "")
-        raise AssertionError(f"the machine did not say {pattern!r} in {timeout} s:\n{self._text.decode(errors='replace')}")
+        raise AssertionError(
+            f"the machine did not say {pattern!r} in {timeout} s:\n{self._text.decode(errors='replace')}"
+        )
 
     def _pieces(self, end: float) -> Iterator[bytes]:
         assert self._process.stdout is not None

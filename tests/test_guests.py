@@ -66,7 +66,9 @@ def ping(mac: str, src: str, dst: str, to: str = GATEWAY_MAC) -> Packet:
 
 
 def arp(mac: str, src: str, target: str = "192.168.65.9", **fields: Any) -> Packet:
-    return Ether(src=mac, dst=BROADCAST) / ARP(hwsrc=fields.pop("hwsrc", mac), psrc=src, pdst=target, **fields)
+    return Ether(src=mac, dst=BROADCAST) / ARP(
+        hwsrc=fields.pop("hwsrc", mac), psrc=src, pdst=target, **fields
+    )
 
 
 def dhcp(mac: str, kind: str, chaddr: str | None = None, **options: Any) -> Packet:
@@ -361,7 +363,9 @@ def test_the_same_uuid_twice_at_once(gateway: Gateway, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["qemu", "bess"])
 def test_guests_without_a_handshake(gateway: Gateway, tmp_path: Path, kind: str) -> None:
     gateway.listen(f"{kind}:{tmp_path}/s")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if kind == "qemu" else socket.SOCK_SEQPACKET) as sock:
+    with socket.socket(
+        socket.AF_UNIX, socket.SOCK_STREAM if kind == "qemu" else socket.SOCK_SEQPACKET
+    ) as sock:
         sock.connect(str(tmp_path / "s"))
         until(lambda: bool(gateway.links()))
     until(lambda: not gateway.links())

@@ -15,7 +15,11 @@ from bench.peer import CONTROLS, LOSSES, REORDERS, RTTS, Cell, Peers, far, measu
 
 pytestmark = pytest.mark.netns
 
-SAMPLE = [(Cell(1.0, 20, 0.0), "up", "cubic"), (Cell(1.0, 20, 1.0), "down", "cubic"), (Cell(5.0, 20), "up", "bbr")]
+SAMPLE = [
+    (Cell(1.0, 20, 0.0), "up", "cubic"),
+    (Cell(1.0, 20, 1.0), "down", "cubic"),
+    (Cell(5.0, 20), "up", "bbr"),
+]
 WAYS = [*(("up", control) for control in CONTROLS), ("down", "cubic")]
 
 
@@ -28,14 +32,10 @@ def test_a_sample(cell: Cell, direction: str, control: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "cell", [Cell(*c) for c in itertools.product(LOSSES, RTTS, REORDERS)], ids=str
-)
+@pytest.mark.parametrize("cell", [Cell(*c) for c in itertools.product(LOSSES, RTTS, REORDERS)], ids=str)
 def test_every_cell(cell: Cell) -> None:
     with Peers(cell) as peers:
-        figures = [
-            measure(peers, way, control, seconds=3, rounds=5, streams=8) for way, control in WAYS
-        ]
+        figures = [measure(peers, way, control, seconds=3, rounds=5, streams=8) for way, control in WAYS]
     short = [str(f) for f in figures if f.ratio < f.wanted]
     assert not short, "\n".join(short)
 

@@ -45,7 +45,7 @@ class Ends:
 def test_golden_arp(framing: str) -> None:
     """The ARP request of the protocol's worked example, and its length in each framing."""
     arp = bytes.fromhex(
-        "ffffffffffff025000000001080600010800060400010250000000" "01c0a841fa000000000000c0a84101"
+        "ffffffffffff02500000000108060001080006040001025000000001c0a841fa000000000000c0a84101"
     )
     assert len(arp) == 42
     with Ends(framing) as ends:
