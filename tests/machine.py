@@ -1,4 +1,4 @@
-"""A virtual machine for tests: QEMU without acceleration, Debian's cloud kernel and a busybox in an initramfs made here.
+"""A virtual machine for tests: QEMU without acceleration, Debian's cloud kernel, busybox in an initramfs made here.
 
 Nothing of it is installed: the kernel is unpacked from its package into build/kernel. Where something is missing,
 :func:`missing` says what.
@@ -38,14 +38,14 @@ INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-for m in %s; do insmod /modules/$m.ko; done
+for m in MODULES; do insmod /modules/$m.ko; done
 ip link set lo up
 ip link set eth0 up
 cd /tmp
 stty -echo
 echo '@@up@@'
 exec setsid cttyhack sh
-""" % " ".join(MODULES)
+""".replace("MODULES", " ".join(MODULES))
 
 UDHCPC = """#!/bin/sh
 case $1 in
@@ -231,7 +231,9 @@ class Machine:
             if match:
                 before, self._text = self._text[: match.start()], self._text[match.end() :]
                 return before.decode(errors="replace"), (match[1].decode() if match.groups() else "")
-        raise AssertionError(f"the machine did not say {pattern!r} in {timeout} s:\n{self._text.decode(errors='replace')}")
+        raise AssertionError(
+            f"the machine did not say {pattern!r} in {timeout} s:\n{self._text.decode(errors='replace')}"
+        )
 
     def _pieces(self, end: float) -> Iterator[bytes]:
         assert self._process.stdout is not None

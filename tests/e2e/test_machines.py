@@ -14,6 +14,7 @@ from pathlib import Path
 
 import machine
 import pytest
+
 from netstack.testing.lab import HOST_ALIAS, Lab, python_environment
 from netstack.testing.namespace import Namespace, Process
 
@@ -71,7 +72,9 @@ def relayed(ns: Namespace, place: str, *options: str) -> Iterator[Process]:
     """``netstack relay`` in a namespace, with a lease by busybox udhcpc."""
     reader, writer = os.pipe()
     argv = (sys.executable, "-m", "netstack", "relay", "tap:tap0", "--connect", place)
-    process = ns.spawn(*argv, "--ready-fd", str(writer), *options, pass_fds=[writer], env=python_environment())
+    process = ns.spawn(
+        *argv, "--ready-fd", str(writer), *options, pass_fds=[writer], env=python_environment()
+    )
     os.close(writer)
     try:
         assert os.read(reader, 8) == b"1\n", process.text
@@ -165,7 +168,9 @@ def test_machine(vm_lab: Lab, kind: str) -> None:
         vm.sh(f"nc {HOST_ALIAS} {files.up_port} < file", timeout=120)
         assert files.wait(60) == files.digest
         end = time.monotonic()
-        print(f"{kind}: {SIZE * 8e-6 / (middle - began):.0f} Mbit/s down, {SIZE * 8e-6 / (end - again):.0f} up")
+        print(
+            f"{kind}: {SIZE * 8e-6 / (middle - began):.0f} Mbit/s down, {SIZE * 8e-6 / (end - again):.0f} up"
+        )
     files.close()
 
 
@@ -174,8 +179,12 @@ def test_machines_and_a_namespace_reach_each_other(vm_lab: Lab) -> None:
     folder = lab.directory
     with (
         serving(lab, "--listen", f"qemu:{folder}/q.sock", "--listen", f"hyperkit:{folder}/h.sock"),
-        machine.Machine(lab.host, folder, NETDEVS["stream"][1].format(folder=folder), "52:54:00:00:00:01") as one,
-        machine.Machine(lab.host, folder, NETDEVS["stream"][1].format(folder=folder), "52:54:00:00:00:02") as two,
+        machine.Machine(
+            lab.host, folder, NETDEVS["stream"][1].format(folder=folder), "52:54:00:00:00:01"
+        ) as one,
+        machine.Machine(
+            lab.host, folder, NETDEVS["stream"][1].format(folder=folder), "52:54:00:00:00:02"
+        ) as two,
         relayed(lab.guest, f"hyperkit:{folder}/h.sock"),
     ):
         one.boot()

@@ -102,7 +102,12 @@ def test_another_version_is_answered_and_closed(version: int) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [b"\x06" + PREFERRED[1:], b"\0" + ETHERNET[1:], b"\x01" + b"x" * 36 + bytes(4), b"\x01" + bytes(35) + b"1" + bytes(4)],
+    [
+        b"\x06" + PREFERRED[1:],
+        b"\0" + ETHERNET[1:],
+        b"\x01" + b"x" * 36 + bytes(4),
+        b"\x01" + bytes(35) + b"1" + bytes(4),
+    ],
     ids=["bind", "zero", "no uuid", "half a uuid"],
 )
 def test_a_bad_command_closes_without_a_word(command: bytes) -> None:
@@ -113,7 +118,9 @@ def test_a_bad_command_closes_without_a_word(command: bytes) -> None:
     assert server.result is None
 
 
-@pytest.mark.parametrize("init", [b"VMNET" + INIT[5:], INIT[:5] + b"\x01\0\0\0" + INIT[9:]], ids=["magic", "version"])
+@pytest.mark.parametrize(
+    "init", [b"VMNET" + INIT[5:], INIT[:5] + b"\x01\0\0\0" + INIT[9:]], ids=["magic", "version"]
+)
 def test_the_client_is_strict(init: bytes) -> None:
     with pytest.raises(HandshakeError):
         ClientHandshake().receive(init)
