@@ -130,7 +130,7 @@ def load(path: str) -> ServiceConfig:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib
+        import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
     try:
         with open(path, "rb") as file:
             data = tomllib.load(file)

@@ -250,7 +250,8 @@ cdef class Engine:
         return self._add(link, link.fd, None)
 
     def add_datagram(self, int fd, str kind, uint32_t mtu) -> int:
-        """Takes over a socket that carries a frame in each message: kind "connected", "packets" or "learn". Returns the port.
+        """Takes over a socket that carries a frame in each message: kind "connected", "packets" or "learn".
+        Returns the port.
 
         Raises:
             OSError: the socket cannot be used (it is still the caller's), or there are too many links.
@@ -261,7 +262,8 @@ cdef class Engine:
         return self._add(link, link.fd, None)
 
     def set_port_mac(self, int port, bytes mac) -> None:
-        """Tells which MAC a link's handshake has given to its guest: that one it may use, wherever it was seen before."""
+        """Tells which MAC a link's handshake has given to its guest: that one it may use, wherever it was seen
+        before."""
         cdef port_mac given
         if len(mac) != 6:
             raise ValueError("a MAC address has six bytes")
@@ -270,8 +272,8 @@ cdef class Engine:
         self.call(CALL_PORT_MAC, &given, 0)
 
     def hold(self, address, bytes mac, int port=-1) -> bool:
-        """Gives an address to a MAC, for the check of sources; with ``mac`` None it is nobody's again. False when the table
-        is full."""
+        """Gives an address to a MAC, for the check of sources; with ``mac`` None it is nobody's again. False
+        when the table is full."""
         cdef held_address held
         cdef addr_t a = addr_from_object(address)
         memset(&held, 0, sizeof(held))

@@ -359,7 +359,8 @@ class Gateway:
         self._engine.hold(address, raw, port)
 
     def listen(self, *places: str) -> list[str]:
-        """Lets guests come in at these places (see docs/guests.md); what they are called, with the ports that were chosen.
+        """Lets guests come in at these places (see docs/guests.md); what they are called, with the ports that
+        were chosen.
 
         Raises:
             ConfigError: a place cannot be understood.
@@ -384,8 +385,8 @@ class Gateway:
             fd, name, granted = namespace.open_tap(name)
         except OSError as err:
             raise SandboxError(
-                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user with "
-                f"ip tuntap add {name} mode tap user $USER"
+                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user "
+                f"with ip tuntap add {name} mode tap user $USER"
             ) from None
         self.add_tap(fd, granted, label=f"tap:{name}")
         return f"tap:{name}"

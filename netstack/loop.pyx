@@ -32,8 +32,8 @@ from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_re
 from netstack.nat.tcp_flow cimport tcp_flow_attach
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.counters cimport (
-    DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, FRAME_NOT_OURS, FRAME_SPOOFED, LINK_DOWN, LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL,
-    SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count, counter,
+    DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, FRAME_NOT_OURS, FRAME_SPOOFED, LINK_DOWN,
+    LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL, SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count, counter,
 )
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.table cimport table_len, table_next

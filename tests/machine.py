@@ -1,4 +1,4 @@
-"""A virtual machine for tests: QEMU without acceleration, Debian's cloud kernel and a busybox in an initramfs made here.
+"""A virtual machine for tests: QEMU without acceleration, Debian's cloud kernel, busybox in an initramfs made here.
 
 Nothing of it is installed: the kernel is unpacked from its package into build/kernel. Where something is missing,
 :func:`missing` says what.
@@ -38,14 +38,14 @@ INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-for m in %s; do insmod /modules/$m.ko; done
+for m in MODULES; do insmod /modules/$m.ko; done
 ip link set lo up
 ip link set eth0 up
 cd /tmp
 stty -echo
 echo '@@up@@'
 exec setsid cttyhack sh
-""" % " ".join(MODULES)
+""".replace("MODULES", " ".join(MODULES))
 
 UDHCPC = """#!/bin/sh
 case $1 in

@@ -109,9 +109,27 @@ def test_places(text: str, spec: LinkSpec) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "hyperkit:", "fd:3", "fd:hyperkit:x", "fd:hyperkit:-1", "qemu+tcp:1.2.3.4", "qemu+tcp:h:65536", "bess+tcp:h:1",
-     "stdio:bess", "tap:a/b", "tap:" + "x" * 16, "qemu+udp:h:1", "hyperkit:/" + "x" * 107],
-)  # fmt: skip
+    [
+        *(
+            "",
+            "x",
+            "hyperkit:",
+            "fd:3",
+            "fd:hyperkit:x",
+            "fd:hyperkit:-1",
+            "qemu+tcp:1.2.3.4",
+            "qemu+tcp:h:65536",
+        ),
+        *(
+            "bess+tcp:h:1",
+            "stdio:bess",
+            "tap:a/b",
+            "tap:" + "x" * 16,
+            "qemu+udp:h:1",
+            "hyperkit:/" + "x" * 107,
+        ),
+    ],
+)
 def test_no_places(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_link(text)

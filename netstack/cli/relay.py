@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
@@ -94,7 +95,7 @@ class Relay:
             sock = socket.create_connection((t.host, t.port), CONNECT_SECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
-        where: object = t.path
+        where: str | tuple[int, int] = t.path
         family = socket.AF_UNIX
         if t.family == "vsock":
             family, where = socket.AF_VSOCK, (int(t.host), t.port)
@@ -107,13 +108,11 @@ class Relay:
             raise
         return sock
 
-    def _handshake(self, receive: object, send: object) -> Vif | None:
+    def _handshake(self, receive: Callable[[int], bytes], send: Callable[[bytes], None]) -> Vif | None:
         if self._target.kind != "hyperkit":
             return None
         from netstack.link.hyperkit import ClientHandshake
 
-        assert callable(receive)
-        assert callable(send)
         state = ClientHandshake(self._who, self._address)
         send(state.begin())
         while state.need:
@@ -205,21 +204,32 @@ def run(relay: Relay, once: bool) -> int:
         return 0
 
 
+PLACES = "hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, vsock:CID:PORT, bess:PATH or stdio."
+READY = "Write a line with 1 to this descriptor when frames first flow, and close it."
+
+
 @click.command(
     "relay",
     epilog="""\b
 Examples:
   netstack relay tap:eth1 --connect vsock:2:1024
   netstack relay tap:tap0 --connect hyperkit:/tmp/eth.sock
-  ssh HOST netstack serve --listen stdio:hyperkit  (joined by a pair of pipes to)  netstack relay tap:tap0 --connect stdio""",
+  netstack relay tap:tap0 --connect stdio      at the other end of two pipes: netstack serve --listen stdio:hyperkit""",
 )
 @click.argument("tap", metavar="tap:NAME")
-@click.option("--connect", required=True, metavar="PLACE", help="hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, vsock:CID:PORT, bess:PATH or stdio.")  # fmt: skip
-@click.option("--uuid", "who", type=click.UUID, help="Who we are to a HyperKit server: the same gets the same address again.")  # fmt: skip
+@click.option("--connect", required=True, metavar="PLACE", help=PLACES)
+@click.option(
+    "--uuid", "who", type=click.UUID, help="Who we are to a HyperKit server: the same gets the same address."
+)
 @click.option("--address", metavar="IP", help="The address we should like from it.")
-@click.option("--mtu", type=click.IntRange(576, 65521), metavar="BYTES", help="Instead of what the server says, or the TAP has.")  # fmt: skip
+@click.option(
+    "--mtu",
+    type=click.IntRange(576, 65521),
+    metavar="BYTES",
+    help="Instead of what the server says, or the TAP has.",
+)
 @click.option("--once", is_flag=True, help="End when the link does, and fail when there is none.")
-@click.option("--ready-fd", type=int, metavar="N", help="Write a line with 1 to this descriptor when frames first flow, and close it.")  # fmt: skip
+@click.option("--ready-fd", type=int, metavar="N", help=READY)
 def relay_command(
     tap: str,
     connect: str,
@@ -231,8 +241,8 @@ def relay_command(
 ) -> int:
     """Join a TAP of this machine to a link that a netstack serve, or a VPNKit, has elsewhere.
 
-    Runs in the guest, opens (or makes) the TAP, gives it the MAC and MTU that a HyperKit server grants, and brings it up; the
-    address is left to a DHCP client. When the link ends it connects again.
+    Runs in the guest, opens (or makes) the TAP, gives it the MAC and MTU that a HyperKit server grants, and
+    brings it up; the address is left to a DHCP client. When the link ends it connects again.
     """
     require_linux("relay")
     kind, colon, name = tap.partition(":")
@@ -260,7 +270,7 @@ def relay_command(
         return 0
 
 
-def ready(fd: int):  # type: ignore[no-untyped-def]
+def ready(fd: int) -> Callable[[], None]:
     """What writes to the ready descriptor, once."""
     waiting = [fd]
 

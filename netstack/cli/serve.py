@@ -26,17 +26,48 @@ log = logging.getLogger("netstack")
 LOOK_SECONDS = 0.5  # how often it looks whether the last of the inherited links is still there
 STRICT = "held"  # the check of sources where several guests meet
 
+PLACES = (
+    "Where guests come in (can be repeated): hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, unixgram:PATH, "
+    "udp:HOST:PORT, bess:PATH, hyperkit+vsock:PORT, stdio:KIND, fd:KIND:N."
+)
+SOURCES = "Addresses a guest may speak from: those given to it, those no other has, or any."
+EVENTS = "Write a line of JSON for each event to a descriptor, file or Unix socket."
+
 _OPTIONS = (
-    click.option("--config", "config_path", type=click.Path(dir_okay=False), metavar="FILE", help="Settings as TOML; options here come on top."),
-    click.option("--listen", multiple=True, metavar="PLACE", help="Where guests come in (can be repeated): hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, unixgram:PATH, udp:HOST:PORT, bess:PATH, hyperkit+vsock:PORT, stdio:KIND, fd:KIND:N."),
-    click.option("--tap", multiple=True, metavar="NAME", help="Open this TAP of the present namespace (can be repeated)."),
+    click.option(
+        "--config",
+        "config_path",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Settings as TOML; options here come on top.",
+    ),
+    click.option("--listen", multiple=True, metavar="PLACE", help=PLACES),
+    click.option("--tap", multiple=True, metavar="NAME", help="Open this TAP here (can be repeated)."),
     click.option("--guest", multiple=True, metavar="MAC=IP[,NAME]", help="A static lease (can be repeated)."),
     click.option("--isolate", is_flag=True, help="Guests see the gateway and not each other."),
-    click.option("--source-check", type=click.Choice(tuple(SOURCE_RULES)), default=STRICT, show_default=True, help="Addresses a guest may speak from: those given to it, those no other has, or any."),
-    click.option("--notify", metavar="FD|PATH", help="Write a line of JSON for each event to a descriptor, file or Unix socket."),
-    click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Of the log on standard error."),
-    click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True, help="The least that is logged."),
-)  # fmt: skip
+    click.option(
+        "--source-check",
+        type=click.Choice(tuple(SOURCE_RULES)),
+        default=STRICT,
+        show_default=True,
+        help=SOURCES,
+    ),
+    click.option("--notify", metavar="FD|PATH", help=EVENTS),
+    click.option(
+        "--log-format",
+        type=click.Choice(LOG_FORMATS),
+        default="text",
+        show_default=True,
+        help="Of the log on standard error.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(LOG_LEVELS),
+        default="info",
+        show_default=True,
+        help="The least that is logged.",
+    ),
+)
 
 
 def service_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,13 +183,14 @@ def command() -> click.Command:
         epilog="""\b
 Examples:
   netstack serve --listen qemu:/tmp/q.sock
-      qemu-system-x86_64 ... -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/q.sock -device virtio-net,netdev=n
+      qemu-system-x86_64 ... -device virtio-net,netdev=n \\
+          -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/q.sock
   netstack serve --listen hyperkit:/tmp/eth.sock --guest 02:00:00:00:00:07=192.168.65.7,web
   netstack serve --config netstack.toml""",
     )
     @service_options
     @click.pass_context
-    def serve(ctx: click.Context, verbose: bool, **given: Any) -> int:
+    def serve(ctx: click.Context, /, verbose: bool, **given: Any) -> int:
         """Run one virtual network for any number of guests.
 
         Virtual machines, and namespaces behind netstack relay, connect to the places given; they get addresses
@@ -175,7 +207,7 @@ def config_command() -> click.Command:
     @click.command("config")
     @service_options
     @click.pass_context
-    def config(ctx: click.Context, verbose: bool, **given: Any) -> int:
+    def config(ctx: click.Context, /, verbose: bool, **given: Any) -> int:
         """Print the settings that serve would have with the same options, as TOML with every key."""
         click.echo(to_toml(effective(ctx, given)), nl=False)
         return 0

@@ -1,8 +1,9 @@
 """Where guests come in: listening sockets, their handshakes, and descriptors that were inherited.
 
-Runs on the control loop, in Python; once a guest's link is ready, its descriptor goes to the engine and is never seen here again.
-A client that stalls in its handshake costs one of `HANDSHAKES` places for `HANDSHAKE_SECONDS` and 49 bytes of buffer, and
-nobody else waits for it: the engine serves those who are in, and the listener goes on accepting.
+Runs on the control loop, in Python; once a guest's link is ready, its descriptor goes to the engine and is never
+seen here again. A client that stalls in its handshake costs one of `HANDSHAKES` places for `HANDSHAKE_SECONDS` and
+49 bytes of buffer, and nobody else waits for it: the engine serves those who are in, and the listener goes on
+accepting.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ class Listeners:
         return str(spec)
 
     def close(self) -> None:
-        """Stops listening and removes the sockets' files, those that are still ours. To be called when the loop has stopped."""
+        """Stops listening and removes the sockets' files that are still ours.
+
+        To be called when the loop has stopped.
+        """
         for sock in self._sockets:
             sock.close()
         for path, inode in self._paths:

@@ -34,8 +34,8 @@ def sd_notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
 def inherited_links(environment: Mapping[str, str] = os.environ, pid: int | None = None) -> list[LinkSpec]:
     """The sockets that a service manager has passed on (sd_listen_fds(3)).
 
-    The name of each (FileDescriptorName=) says what comes there: ``hyperkit``, or ``qemu-builds``, or any other kind with or
-    without something behind a hyphen.
+    The name of each (FileDescriptorName=) says what comes there: ``hyperkit``, or ``qemu-builds``, or any other kind
+    with or without something behind a hyphen.
 
     Raises:
         ConfigError: a name says nothing of the kind.
@@ -82,7 +82,8 @@ class EventStream(logging.Handler):
     """Writes a line of JSON for each event: ready, link_opened, link_closed, stopping.
 
     Args:
-        target: a descriptor's number, or the path of a file, a pipe, or a Unix socket (stream or datagram) where somebody listens.
+        target: a descriptor's number, or the path of a file, a pipe, or a Unix socket (stream or datagram) where
+            somebody listens.
 
     Raises:
         ConfigError: it cannot be written to.

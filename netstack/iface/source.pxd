@@ -4,10 +4,11 @@ from netstack.iface.interface cimport iface_t
 
 cdef enum source_rule:
     SOURCE_ANY = 0          # whoever speaks has the address
-    SOURCE_FIRST = 1        # who spoke first keeps it while its link lives; an address given by the gateway is its holder's
+    SOURCE_FIRST = 1        # who spoke first keeps it while its link lives, unless the gateway gave it to another
     SOURCE_HELD = 2         # only addresses that the gateway has given out, or was told of
 
-# 0, or the counter of the reason why the frame is refused. mac is the one that the link's own handshake gave it (6 bytes, zero: none).
+# 0, or the counter of the reason why the frame is refused. mac is the one that the link's own handshake gave it
+# (6 bytes, zero: none).
 cdef int source_check(iface_t *f, int rule, const uint8_t *frame, uint32_t length, int port, const uint8_t *mac,
                       uint64_t now_ns) noexcept nogil
 # An address is given to a MAC (its port is not known yet where port < 0), or taken back with mac = NULL.

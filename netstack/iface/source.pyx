@@ -1,7 +1,8 @@
-"""Ingress filtering between guests (the idea of RFC 2827 on one Ethernet): an IPv4 source address, in a packet or in ARP,
-belongs to one MAC on one link. Frames with a VLAN tag are refused, since nothing behind the tag is looked at."""
+"""Ingress filtering between guests (the idea of RFC 2827 on one Ethernet): an IPv4 source address, in a
+packet or in ARP, belongs to one MAC on one link. Frames with a VLAN tag are refused, since nothing behind the
+tag is looked at."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from netstack.iface.interface cimport iface_is_guest, iface_is_ours, iface_t
 from netstack.iface.neighbors cimport neighbor, neighbors_find, neighbors_learn

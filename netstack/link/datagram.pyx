@@ -1,12 +1,13 @@
 """Ethernet frames as messages: vfkit and krunkit (unixgram), QEMU's -netdev dgram (Unix and UDP), BESS (seqpacket).
 
-Messages are received and sent in batches, one system call each. A socket that many could write to (DATAGRAM_LEARN) belongs
-to whoever spoke first: the other side is replaced only by one that says hello (the four bytes "VFKT" of vfkit and libkrun),
-or after the system has told that it is gone. So a machine that starts anew is found again, and nobody else gets in between.
+Messages are received and sent in batches, one system call each. A socket that many could write to
+(DATAGRAM_LEARN) belongs to whoever spoke first: the other side is replaced only by one that says hello (the
+four bytes "VFKT" of vfkit and libkrun), or after the system has told that it is gone. So a machine that
+starts anew is found again, and nobody else gets in between.
 """
 from libc.errno cimport (
-    EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOENT, ENOMEM, ENOTCONN, EPERM,
-    EPIPE, errno,
+    EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOENT, ENOMEM,
+    ENOTCONN, EPERM, EPIPE, errno,
 )
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -265,7 +266,8 @@ cdef link_t *datagram_link_new(int fd, int kind, uint32_t mtu) noexcept nogil:
 
 
 cdef class DatagramLink(Link):
-    """A datagram link as a Python object. ``kind``: "connected", "packets" (SOCK_SEQPACKET) or "learn" (a bound socket).
+    """A datagram link as a Python object. ``kind``: "connected", "packets" (SOCK_SEQPACKET) or "learn" (a
+    bound socket).
 
     Raises:
         ValueError: no such kind.

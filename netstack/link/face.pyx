@@ -31,7 +31,8 @@ cdef class Link:
         return self.opened().features
 
     def recv(self):
-        """(frame, meta), None when no frame waits; ConnectionError when the other side is gone or breaks the protocol."""
+        """(frame, meta), None when no frame waits; ConnectionError when the other side is gone or breaks the
+        protocol."""
         cdef link_t *link = self.opened()
         cdef link_frame f
         cdef int rc
@@ -45,8 +46,8 @@ cdef class Link:
             f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start, f.meta.csum_offset)
 
     def send(self, pieces, meta=(0, 0, 0, 0, 0, 0)) -> int:
-        """Takes one frame gathered from 1..8 bytes objects: LINK_OK 0, LINK_AGAIN -1, LINK_CLOSED -2, LINK_BAD_FRAME -3,
-        LINK_ABSENT -4."""
+        """Takes one frame gathered from 1..8 bytes objects: LINK_OK 0, LINK_AGAIN -1, LINK_CLOSED -2,
+        LINK_BAD_FRAME -3, LINK_ABSENT -4."""
         cdef link_t *link = self.opened()
         cdef frame_meta m
         cdef iovec iov[MAX_IOV]

@@ -8,7 +8,7 @@ On a stream socket the client (HyperKit, rootlesskit, vpnkit-tap-vsockd, our rel
     server  RESPONSE 258 1 Vif: mtu u16 · packet u16 · MAC 6        2 Disconnect: length u8 · text
     both    frames, each behind a u16 with its length (link/stream)
 
-All integers are little-endian, also the address; lengths are bytes and fixed. Whatever lies behind the last field is zero.
+All integers are little-endian, also the address; lengths are bytes and fixed. What lies behind the last field is zero.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ def parse_response(data: bytes) -> Vif | Disconnect:
 class ServerHandshake:
     """The server's side.
 
-    Give it ``need`` bytes at a time with :meth:`receive` and send what it returns, until ``need`` is 0. Then ``result`` is the
-    consent or refusal that was sent; after a refusal, and after an exception, close.
+    Give it ``need`` bytes at a time with :meth:`receive` and send what it returns, until ``need`` is 0. Then
+    ``result`` is the consent or refusal that was sent; after a refusal, and after an exception, close.
 
     Args:
         assign: what to answer a client.
@@ -205,7 +205,10 @@ class ServerHandshake:
 
 
 class ClientHandshake:
-    """The client's side: send :meth:`begin`, then feed ``need`` bytes at a time until it is 0; ``vif`` is what was granted."""
+    """The client's side: send :meth:`begin`, then feed ``need`` bytes at a time until it is 0.
+
+    ``vif`` is what was granted then.
+    """
 
     def __init__(self, who: uuid.UUID | None = None, address: IPv4Address | None = None) -> None:
         self._command = Command(who, address)
@@ -265,8 +268,8 @@ class Entry:
 class UuidTable:
     """UUID to address and MAC, for the life of the process.
 
-    A UUID that returns finds both again, also while an earlier connection of it is still open. When no address is left, the one
-    of whoever has been away longest is given to the new client.
+    A UUID that returns finds both again, also while an earlier connection of it is still open. When no address is
+    left, the one of whoever has been away longest is given to the new client.
     """
 
     def __init__(self, addresses: Addresses, mtu: int) -> None:

@@ -1,7 +1,8 @@
 """Joins two links: frames from either go to the other, segmented where that lacks an offload.
 
-It waits without the GIL, holds no frame of its own, and reads from a side only while the other has room: what does not fit
-stays in the sender's queue. A side that is full is written to again when the poller, or after a short time the clock, says so.
+It waits without the GIL, holds no frame of its own, and reads from a side only while the other has room: what
+does not fit stays in the sender's queue. A side that is full is written to again when the poller, or after a
+short time the clock, says so.
 """
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
@@ -226,5 +227,9 @@ cdef class Pump:
         return "stop" if ended == STOP else "link" if ended == 1 else "tap"
 
     def stats(self) -> dict:
-        """Frames from the TAP (up) and to it (down), and those that were lost because the other side could not take them."""
-        return {"up": self.p.frames[0], "down": self.p.frames[1], "up_lost": self.p.lost[0], "down_lost": self.p.lost[1]}
+        """Frames from the TAP (up) and to it (down), and those that were lost because the other side could not
+        take them."""
+        return {
+            "up": self.p.frames[0], "down": self.p.frames[1],
+            "up_lost": self.p.lost[0], "down_lost": self.p.lost[1],
+        }

@@ -118,7 +118,7 @@ def parse_link(text: str) -> LinkSpec:
 
 
 def parse_target(text: str) -> LinkSpec:
-    """A place to connect to: as :func:`parse_link`, and ``vsock:CID:PORT`` and ``stdio`` in short for HyperKit's protocol.
+    """A place to connect to: as :func:`parse_link`, and ``vsock:CID:PORT`` and ``stdio`` in short for HyperKit's.
 
     Raises:
         ConfigError: it cannot be understood, or cannot be connected to.

@@ -11,6 +11,7 @@ cdef enum:
     STREAM_RX = 262144              # bytes of one read
     STREAM_TX = 524288              # bytes that wait for the other side at most
 
-# A link over connected descriptors that it owns from here on; out_fd may be read_fd (a socket) or differ (a pair of pipes).
-# Both are made non-blocking. NULL: no memory, or no descriptor is left; nothing was taken then.
+# A link over connected descriptors that it owns from here on; out_fd may be read_fd (a socket) or differ (a
+# pair of pipes). Both are made non-blocking. NULL: no memory, or no descriptor is left; nothing was taken
+# then.
 cdef link_t *stream_link_new(int read_fd, int out_fd, int framing, uint32_t mtu) noexcept nogil

@@ -1,11 +1,12 @@
 """Ethernet frames over a byte stream: VPNKit's Ethernet protocol and QEMU's, which differ in the length in front.
 
-One read takes as many frames as lie ready, and they are given out where they lie. Frames to the other side are gathered in
-one buffer and written together; when the stream is full they wait there, and send says LINK_AGAIN once there is no room for
-a whole frame more: a frame is taken whole or not at all, so the other side never loses count.
+One read takes as many frames as lie ready, and they are given out where they lie. Frames to the other side
+are gathered in one buffer and written together; when the stream is full they wait there, and send says
+LINK_AGAIN once there is no room for a whole frame more: a frame is taken whole or not at all, so the other
+side never loses count.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -55,8 +56,8 @@ cdef inline void put_length(const stream_t *s, uint8_t *p, uint32_t n) noexcept 
 
 
 cdef int stream_recv(link_t *link, link_frame *out) noexcept nogil:
-    """The next frame. Empty ones are stepped over; a length that nobody can mean ends the link, for there is no way to find
-    the next frame behind it."""
+    """The next frame. Empty ones are stepped over; a length that nobody can mean ends the link, for there is
+    no way to find the next frame behind it."""
     cdef stream_t *s = <stream_t *>link.impl
     cdef uint32_t have, n
     cdef ssize_t got

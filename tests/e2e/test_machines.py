@@ -14,6 +14,7 @@ from pathlib import Path
 
 import machine
 import pytest
+
 from netstack.testing.lab import HOST_ALIAS, Lab, python_environment
 from netstack.testing.namespace import Namespace, Process
 
