@@ -1,0 +1,40 @@
+"""Acknowledgments inside a burst of frames, which the engine reads before it sends anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from stack import TCP, GuestTcp, Packet, Stack
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    made = Stack()
+    yield made
+    made.close()
+
+
+def burst(stack: Stack, frames: list[Packet]) -> list[Packet]:
+    """All frames are there before the engine looks."""
+    for frame in frames:
+        stack.link.inject(bytes(frame))
+    return [p for p in stack.run() if TCP in p]
+
+
+def test_a_burst_is_acknowledged_on_the_way(stack: Stack) -> None:
+    guest = GuestTcp(stack)
+    guest.open()
+    frames = [guest.segment("A", bytes(1460), seq=guest.seq + 1460 * k) for k in range(16)]
+    acks = [(p[TCP].ack - guest.seq) // 1460 for p in burst(stack, frames)]
+    assert acks == [2, 6, 14, 16]
+
+
+def test_out_of_order_is_reported_each_time(stack: Stack) -> None:
+    guest = GuestTcp(stack, options=[("MSS", 1460), ("SAckOK", b"")])
+    guest.open()
+    frames = [guest.segment("A", bytes(100), seq=guest.seq + 100 * k) for k in (1, 2, 3, 4)]
+    answers = burst(stack, frames)
+    assert [p[TCP].ack for p in answers] == [guest.seq] * 4
+    blocks = [dict(p[TCP].options)["SAck"] for p in answers]
+    assert blocks == [(guest.seq + 100, guest.seq + 200 + 100 * k) for k in range(4)]
