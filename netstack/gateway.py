@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .config import SOURCE_RULES, Config, parse_mac
 from .engine import Engine
 from .errors import ConfigError, NetstackError
+from .reach import Listener, ReachMethods
 from .services.dns_table import DnsTable
 from .services.resolv_conf import ResolvConfWatcher, parse_upstreams
 
@@ -87,7 +88,7 @@ def address_text(raw: bytes) -> str:
     return str(address.ipv4_mapped or address)
 
 
-class Gateway:
+class Gateway(ReachMethods):
     """A virtual network with its gateway, as a context manager.
 
     Args:
@@ -114,6 +115,7 @@ class Gateway:
         self._links_closed = 0
         self._dhcp_spoofed = 0
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._loop: Any = None
         self._virtual_ns = now_ns
         self._stopped = False
@@ -133,7 +135,11 @@ class Gateway:
                     raise ConfigError(
                         f"the capture file {self.config.pcap} cannot be written: give a path in a writable folder"
                     ) from None
+            for text in self.config.publish:
+                self.publish(text)
         except BaseException:
+            if self._reach is not None:
+                self._reach.close()
             os.close(self._stop_read)
             os.close(self._stop_write)
             raise
@@ -237,6 +243,8 @@ class Gateway:
                 names[f"{lease.name}.{c.domain}"] = str(lease.address)
         self._names = DnsTable(names, reverse=True)
         self._engine.set_names(self._names)
+        if self._reach is not None:
+            self._reach.guests_changed()
 
     def _read_resolver(self) -> None:
         if self._resolver is None:
@@ -281,6 +289,8 @@ class Gateway:
         if self._listeners is not None:
             self._listeners.close()
         self._engine.close()
+        if self._reach is not None:
+            self._reach.close()
         os.close(self._stop_read)
         os.close(self._stop_write)
 
@@ -351,15 +361,18 @@ class Gateway:
             raise ConfigError(f"a guest with the fixed address {address} needs its MAC as well")
         raw = parse_mac("mac", mac)
         with self._lock:
+            self._fixed = self._fixed or address
             if self._dhcp is None and not name:
                 self._static.append((raw, address, name))
             else:
                 self._dhcp_server().reserve(raw, address, name)
                 self._leases_changed(port, raw)
         self._engine.hold(address, raw, port)
+        if self._reach is not None:
+            self._reach.guests_changed()
 
-    def listen(self, *places: str) -> list[str]:
-        """Lets guests come in at these places (see docs/guests.md); what they are called, with the ports that were chosen.
+    def listen_for_guests(self, *places: str) -> list[str]:
+        """Lets guests come in at these places (docs/guests.md); what they are called, with the ports that were chosen.
 
         Raises:
             ConfigError: a place cannot be understood.
@@ -520,6 +533,8 @@ class Gateway:
         for kind, message in mail:
             if kind == MAIL_DHCP:
                 self._on_dhcp(message)
+            elif self._reach is not None and self._reach.handle(kind, message):
+                pass
             elif kind == MAIL_PENDING_FLOW:
                 self._on_pending(PendingFlow(message))
             elif kind == MAIL_LINK_CLOSED:
@@ -570,11 +585,25 @@ class Gateway:
         if flow.peer == (self.config.gateway, 53):
             self._serve_dns_stream(flow)
             return
+        listener = self._reach.listener(flow.peer) if self._reach is not None else None
+        if listener is not None:
+            self._offer(flow, listener)
+            return
         sock = self._dialer(flow) if self._dialer is not None else None
         if sock is None:
             self._engine.attach(flow.id, -errno.ECONNREFUSED)
         else:
             self._give(flow, sock)
+
+    def _offer(self, flow: PendingFlow, listener: Listener) -> None:
+        if listener.full():
+            self._engine.attach(flow.id, -errno.ECONNREFUSED)
+            return
+        ours, engines = socket.socketpair()
+        if self._give(flow, engines):
+            listener.offer(ours, flow.guest)
+        else:
+            ours.close()
 
     def _give(self, flow: PendingFlow, sock: socket.socket) -> bool:
         sock.setblocking(False)
