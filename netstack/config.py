@@ -56,6 +56,8 @@ class Config:
     #: ports of the host led into guests, as Docker writes them (netstack.publish)
     publish: tuple[str, ...] = ()
     publish_source: str = "keep"  #: how their clients appear to guests: keep (their own address) or gateway
+    gateway_forwards: str | None = None  #: VPNKit's JSON file of ports of the gateway, watched
+    forwards: str | None = None  #: VPNKit's JSON file of outgoing TCP that goes to Unix sockets, watched
     #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
     impair_up: str = ""
     impair_down: str = ""  #: the same to the guest

@@ -479,14 +479,14 @@ cdef class Engine:
         self.call(COMMAND_UNDIVERT, &d, 0)
 
     def set_prefixes(self, list prefixes) -> None:
-        """Outgoing TCP that the control plane connects: (address, prefix length, port or 0), at most 16."""
-        cdef divert_prefix_t[16] items
+        """Outgoing TCP that the control plane connects: (address, prefix length, port or 0), at most 256."""
+        cdef divert_prefix_t[256] items
         cdef int i
-        for i, (address, length, port) in enumerate(prefixes[:16]):
+        for i, (address, length, port) in enumerate(prefixes[:256]):
             items[i].addr = v4_from_object(address)
             items[i].mask = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
             items[i].port = port
-        self.call(COMMAND_PREFIXES, items, min(len(prefixes), 16))
+        self.call(COMMAND_PREFIXES, items, min(len(prefixes), 256))
 
     def set_pcap(self, path: str | None, uint32_t snaplen=262144) -> None:
         """Starts (or with None ends) the capture of all frames.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .control.listeners import Admission, Listeners
+    from .forwards import Forwards
     from .link.impair import Impairment
     from .link.memory import MemoryLink
     from .services.dhcp4 import DhcpServer
@@ -39,6 +40,8 @@ __all__ = ["Gateway", "start"]
 
 CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
 MAX_DNS_QUERIES = 1024
+WATCH_MILLISECONDS = 1000  # how often files are looked at
+TUNNEL_SECONDS = 10.0  # for a Unix socket's server to accept a connection
 TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
 BUFFER_INITIAL = 1 << 19
 BROADCAST_MAC = b"\xff" * 6
@@ -119,6 +122,7 @@ class Gateway(ReachMethods):
         self._loop: Any = None
         self._virtual_ns = now_ns
         self._stopped = False
+        self._forwards: Forwards | None = None
         try:
             self._engine = Engine(self._settings(now_ns))
             self._resolver = ResolvConfWatcher(self.config.resolv_conf) if self.config.dns is None else None
@@ -135,6 +139,18 @@ class Gateway(ReachMethods):
                     raise ConfigError(
                         f"the capture file {self.config.pcap} cannot be written: give a path in a writable folder"
                     ) from None
+            if self.config.gateway_forwards or self.config.forwards:
+                from .forwards import Forwards
+
+                c = self.config
+                self._forwards = Forwards(
+                    self._engine,
+                    c.gateway,
+                    c.gateway_forwards,
+                    c.forwards,
+                    lambda text: logger().warning(text),
+                )
+                self._forwards.look()
             for text in self.config.publish:
                 self.publish(text)
         except BaseException:
@@ -510,6 +526,8 @@ class Gateway(ReachMethods):
             RuntimeError: the gateway runs in its threads.
         """
         self._virtual_ns = now_ns
+        if self._forwards is not None:
+            self._forwards.look()
         deadline = self._engine.step(now_ns)
         while self._handle_mail():
             deadline = self._engine.step(now_ns)
@@ -522,8 +540,10 @@ class Gateway(ReachMethods):
         poller.register(self._engine.mail_fd, select.POLLIN)
         poller.register(self._stop_read, select.POLLIN)
         while not self._stopped:
-            poller.poll()
+            poller.poll(None if self._forwards is None else WATCH_MILLISECONDS)
             try:
+                if self._forwards is not None:
+                    self._forwards.look()
                 self._handle_mail()
             except Exception:
                 logger().exception("a message from the engine could not be handled")
@@ -589,6 +609,10 @@ class Gateway(ReachMethods):
         if listener is not None:
             self._offer(flow, listener)
             return
+        path = self._forwards.path_for(*flow.peer) if self._forwards is not None else None
+        if path is not None:
+            self._control_loop().spawn(self._tunnel(flow, path))
+            return
         sock = self._dialer(flow) if self._dialer is not None else None
         if sock is None:
             self._engine.attach(flow.id, -errno.ECONNREFUSED)
@@ -612,6 +636,19 @@ class Gateway(ReachMethods):
             return True
         os.close(fd)
         return False
+
+    async def _tunnel(self, flow: PendingFlow, path: str) -> None:
+        import asyncio
+
+        from .forwards import tunnel
+
+        try:
+            sock = await asyncio.wait_for(tunnel(path, flow.guest, flow.peer), TUNNEL_SECONDS)
+        except (OSError, asyncio.TimeoutError) as err:
+            logger().info("%r is refused: %s: %s", flow, path, err)
+            self._engine.attach(flow.id, -errno.ECONNREFUSED)
+        else:
+            self._give(flow, sock)
 
     def _control_loop(self) -> Any:
         from .control.loop import ControlLoop

@@ -132,7 +132,7 @@ ctypedef struct nat_t:
     forward_client *client_newest
     forward_client *client_oldest
     table_t *diversions             # addresses and ports of the virtual network with a server behind them (nat/divert)
-    divert_prefix_t prefixes[16]    # outgoing TCP that the control plane connects
+    divert_prefix_t prefixes[256]   # outgoing TCP that the control plane connects
     uint32_t n_prefixes
     uint32_t echo_credit            # replies to the gateway's own pings that are still awaited
     const dns_table *names

@@ -17,7 +17,7 @@ from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_t
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
 
 cdef enum:
-    MAX_PREFIXES = 16
+    MAX_PREFIXES = 256
 
 
 ctypedef struct entry_t:
