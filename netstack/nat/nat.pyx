@@ -31,8 +31,9 @@ from netstack.nat.ping_flow cimport (
 from netstack.nat.ping_guest cimport ping_guest_reply
 from netstack.nat.policy cimport TO_DHCP, TO_DNS, policy_of, verdict as policy_verdict
 from netstack.nat.resolve cimport TIMER_RESOLVE, resolve_free_all, resolve_look, resolve_timer
+from netstack.nat.tcp_entry cimport TIMER_TCP
 from netstack.nat.tcp_flow cimport (
-    TIMER_TCP, tcp_flow_host_event, tcp_flow_icmp_error, tcp_flow_packet, tcp_flow_timer, tcp_flows_flush,
+    tcp_flow_host_event, tcp_flow_icmp_error, tcp_flow_packet, tcp_flow_timer, tcp_flows_flush,
     tcp_flows_free_all, tcp_flows_port_ready, tcp_flows_reap,
 )
 from netstack.nat.udp_flow cimport (

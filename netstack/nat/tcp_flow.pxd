@@ -6,9 +6,6 @@ from netstack.nat.context cimport nat_t
 from netstack.nat.flow cimport flow_key, tcp_flow
 from netstack.storage.wheel cimport wheel_timer
 
-cdef enum:
-    TIMER_TCP = 1           # kind of a flow's wheel_timer
-
 cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
 # The descriptor has become readable, writable or failed (POLL_* bits).
 cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil

@@ -5,7 +5,7 @@ closes the window. Down: the descriptor is read straight into the send ring. A f
 """
 from libc.errno cimport EACCES, EAGAIN, ECONNABORTED, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPERM, ETIMEDOUT
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from netstack.host.memory cimport memory_give_back
 from netstack.host.poller cimport (
@@ -19,15 +19,16 @@ from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.output cimport iface_tcp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_DIALED, MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_dialed, mail_flow, nat_post, nat_send_arp_request,
-    nat_send_icmp_error, nat_t,
+    MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
 )
 from netstack.nat.divert cimport divert
 from netstack.nat.flow cimport (
-    HOST_CLOSED, HOST_CONNECTING, HOST_OPEN, HOST_PENDING, ORIGIN_DIALED, ORIGIN_GUEST, POLLED_TCP, flow_key,
-    tcp_flow,
+    HOST_CLOSED, HOST_CONNECTING, HOST_OPEN, HOST_PENDING, ORIGIN_DIALED, ORIGIN_GUEST, flow_key, tcp_flow,
 )
 from netstack.nat.policy cimport TO_CONTROL, TO_HOST, TO_NOWHERE, policy_of, verdict
+from netstack.nat.tcp_entry cimport (
+    tcp_entry_make, tcp_entry_quote_syn, tcp_entry_tell_dialer, tcp_entry_unmake,
+)
 from netstack.storage.counters cimport (
     FORWARD_ABANDONED, FORWARD_NO_GUEST, FORWARD_REFUSED, FORWARD_TCP, FORWARD_TIMED_OUT,
     TCP_BAD_ADDRESS, TCP_BYTES_DOWN, TCP_BYTES_UP, TCP_CLOSED_NORMALLY, TCP_CONNECTED, TCP_FLOWS_FULL,
@@ -35,20 +36,20 @@ from netstack.storage.counters cimport (
     TCP_RETRANSMITS, TCP_TIMED_OUT, TCP_UNREACHABLE, count,
 )
 from netstack.storage.frame cimport frame_meta
-from netstack.storage.pool cimport pool_get, pool_put
+from netstack.storage.pool cimport pool_put
 from netstack.storage.ring cimport ring_span
-from netstack.storage.siphash cimport siphash_words
-from netstack.storage.table cimport table_del, table_get, table_len, table_next, table_put
-from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
+from netstack.storage.table cimport table_del, table_get, table_len, table_next
+from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel
 from netstack.tcp.tcb cimport (
     TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
-    TCP_TIME_WAIT, tcb_free, tcb_init, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline,
+    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
+    TCP_TIME_WAIT, tcb_free, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline,
     tcp_delivery, tcp_established_ok, tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_open, tcp_read_spans,
     tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked,
     tcp_write_spans, tcp_wrote,
 )
-from netstack.wire.addr cimport addr_from_v4, addr_t, addr_v4
-from netstack.wire.be cimport be16, be32, put_be32
+from netstack.wire.addr cimport addr_from_v4, addr_t
+from netstack.wire.be cimport be16, be32
 from netstack.wire.icmp4 cimport (
     ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_NET_UNREACHABLE, ICMP4_PORT_UNREACHABLE,
     ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE,
@@ -181,45 +182,6 @@ cdef void answer_reset(nat_t *nat, const packet *p, neighbor *guest) noexcept no
 
 # --- opening
 
-cdef uint32_t initial_sequence(nat_t *nat, const flow_key *key, uint64_t now_ns) noexcept nogil:
-    """RFC 6528: a clock of 4 microseconds plus a keyed hash of the connection's name."""
-    cdef uint64_t[5] words
-    memcpy(words, key, 40)
-    return <uint32_t>(now_ns // 4096) + <uint32_t>siphash_words(words, 5, nat.k0, nat.k1)
-
-
-cdef tcp_flow *make_flow(nat_t *nat, const flow_key *key, neighbor *guest, uint64_t now_ns) noexcept nogil:
-    """A flow in the table, without a host side; NULL at a limit."""
-    cdef uint64_t[5] words
-    cdef tcp_flow *flow = <tcp_flow *>pool_get(nat.tcp_pool)
-    if flow == NULL:
-        return NULL
-    flow.polled.kind = POLLED_TCP
-    flow.polled.fd = -1
-    flow.key = key[0]
-    flow.guest = guest
-    flow.src_v4 = addr_v4(&key.peer)
-    flow.dst_v4 = addr_v4(&key.guest)
-    flow.opened_ns = now_ns
-    nat.next_id += 1
-    flow.id = nat.next_id
-    wheel_timer_init(&flow.timer, TIMER_TCP, flow)
-    memcpy(words, key, 40)
-    tcb_init(&flow.tcb, &nat.tcp, key.peer_port, key.guest_port, initial_sequence(nat, key, now_ns),
-             <uint32_t>siphash_words(words, 5, nat.k1, nat.k0))
-    if table_put(nat.tcp_table, &flow.key, flow) < 0:
-        tcb_free(&flow.tcb)
-        pool_put(nat.tcp_pool, flow)
-        return NULL
-    return flow
-
-
-cdef void unmake_flow(nat_t *nat, tcp_flow *flow) noexcept nogil:
-    table_del(nat.tcp_table, &flow.key)
-    tcb_free(&flow.tcb)
-    pool_put(nat.tcp_pool, flow)
-
-
 cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *guest, uint64_t now_ns) noexcept nogil:
     cdef addr_t target
     cdef verdict where
@@ -242,9 +204,9 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *
         count(nat.counters, TCP_NOT_ALLOWED)
         answer_reset(nat, p, guest)
         return
-    flow = make_flow(nat, key, guest, now_ns)
+    flow = tcp_entry_make(nat, key, guest, now_ns)
     if flow != NULL and tcp_accept(&flow.tcb, &p.tcp, p.ip.tos & 3, now_ns) < 0:
-        unmake_flow(nat, flow)
+        tcp_entry_unmake(nat, flow)
         flow = NULL
     if flow == NULL:
         count(nat.counters, TCP_FLOWS_FULL)
@@ -301,40 +263,22 @@ cdef void host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) no
         count(nat.counters, TCP_UNREACHABLE)
         if error == ENETUNREACH:
             code = ICMP4_NET_UNREACHABLE
-        quote_syn(flow, quote)
+        tcp_entry_quote_syn(flow, quote)
         nat_send_icmp_error(nat, flow.guest, 0, ICMP4_UNREACHABLE, code, 0, quote, sizeof(quote), now_ns)
     close_host(nat, flow, False)
     tcp_abort(&flow.tcb, now_ns)
     touch(nat, flow)
 
 
-cdef void quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil:
-    """The guest's SYN as an ICMP error quotes it: its IP header and the first eight bytes of TCP."""
-    cdef uint32_t iss = flow.tcb.rcv_nxt - 1
-    memset(out, 0, 28)
-    out[0] = 0x45
-    out[3] = 40
-    out[6] = 0x40
-    out[8] = 64
-    out[9] = IPPROTO_TCP4
-    put_be32(out + 12, flow.dst_v4)
-    put_be32(out + 16, flow.src_v4)
-    out[20] = <uint8_t>(flow.key.guest_port >> 8)
-    out[21] = <uint8_t>flow.key.guest_port
-    out[22] = <uint8_t>(flow.key.peer_port >> 8)
-    out[23] = <uint8_t>flow.key.peer_port
-    put_be32(out + 24, iss)
-
-
 # --- opening towards the guest
 
 cdef tcp_flow *tcp_flow_open_down(nat_t *nat, const flow_key *key, neighbor *guest, int fd, uint8_t origin,
                                   uint64_t now_ns) noexcept nogil:
-    cdef tcp_flow *flow = make_flow(nat, key, guest, now_ns)
+    cdef tcp_flow *flow = tcp_entry_make(nat, key, guest, now_ns)
     if flow == NULL:
         return NULL
     if poller_add(nat.poller, fd, POLL_READ | POLL_WRITE, &flow.polled) < 0:
-        unmake_flow(nat, flow)
+        tcp_entry_unmake(nat, flow)
         return NULL
     flow.polled.fd = fd
     flow.host = HOST_OPEN
@@ -362,21 +306,11 @@ cdef void tcp_flow_resolved(nat_t *nat, tcp_flow *flow, neighbor *guest, uint64_
     touch(nat, flow)
 
 
-cdef void tell_dialer(nat_t *nat, const tcp_flow *flow, int error) noexcept nogil:
-    cdef mail_dialed mail
-    if flow.origin != ORIGIN_DIALED:
-        return
-    memset(&mail, 0, sizeof(mail))
-    mail.id = flow.id
-    mail.error = error
-    nat_post(nat, MAIL_DIALED, &mail, sizeof(mail), NULL, 0)
-
-
 cdef void open_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) noexcept nogil:
     """The guest has refused, or does not answer: the host's client gets a reset."""
     flow.resolving = 0
     flow.host_reset = 1
-    tell_dialer(nat, flow, error)
+    tcp_entry_tell_dialer(nat, flow, error)
     close_host(nat, flow, True)
     tcp_abort(&flow.tcb, now_ns)
     touch(nat, flow)
@@ -513,7 +447,7 @@ cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns
     if events & TCP_EV_CONNECTED and not flow.connected:
         flow.connected = 1
         count(nat.counters, TCP_CONNECTED)
-        tell_dialer(nat, flow, 0)
+        tcp_entry_tell_dialer(nat, flow, 0)
     if events & TCP_EV_FIN:
         flow.guest_fin = 1
     if events & (TCP_EV_DATA | TCP_EV_FIN):
