@@ -53,6 +53,11 @@ class Config:
     tcp_keepalive: float = 7200.0  #: seconds of silence before the first probe; 0 = never
     source_check: str = "first"  #: addresses a guest may speak from: held, first or any (iface/source)
     isolation: bool = False  #: guests see the gateway and not each other
+    #: ports of the host led into guests, as Docker writes them (netstack.publish)
+    publish: tuple[str, ...] = ()
+    publish_source: str = "keep"  #: how their clients appear to guests: keep (their own address) or gateway
+    gateway_forwards: str | None = None  #: VPNKit's JSON file of ports of the gateway, watched
+    forwards: str | None = None  #: VPNKit's JSON file of outgoing TCP that goes to Unix sockets, watched
     #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
     impair_up: str = ""
     impair_down: str = ""  #: the same to the guest
@@ -78,6 +83,8 @@ class Config:
             raise ConfigError(f"tcp_congestion {self.tcp_congestion!r} is unknown: use cubic, reno or none")
         if self.source_check not in SOURCE_RULES:
             raise ConfigError(f"source_check {self.source_check!r} is unknown: use held, first or any")
+        if self.publish_source not in ("keep", "gateway"):
+            raise ConfigError(f"publish_source {self.publish_source!r} is unknown: use keep or gateway")
         for key in ("max_tcp_flows", "max_udp_flows", "max_ping_flows", "tcp_buffer_max", "lease_seconds"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"{key} {getattr(self, key)} must be positive")

@@ -1,7 +1,9 @@
 """One virtual network's data path, as Python sees it: made, told, run or stepped, and asked."""
-from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strncpy
+from os import strerror
+
 from netstack.capture.pcap cimport pcap_close, pcap_open, pcap_writer
 from netstack.host.clock cimport clock_now_ns, random_fill
 from netstack.host.poller cimport POLL_READ, poller_add, poller_free, poller_new
@@ -25,9 +27,16 @@ from netstack.loop cimport (
 )
 from netstack.link.impair cimport Impairment
 from netstack.link.impaired cimport impaired_link_new
-from netstack.nat.context cimport nat_t
+from netstack.nat.command cimport (
+    COMMAND_DIAL, COMMAND_DIVERT, COMMAND_FORWARD, COMMAND_PING, COMMAND_PREFIXES, COMMAND_RETARGET, COMMAND_UNDIVERT,
+    COMMAND_UNFORWARD, retarget_arg,
+)
+from netstack.nat.context cimport divert_prefix_t, nat_t
+from netstack.nat.divert cimport diversion
 from netstack.nat.flow cimport POLLED_WAKE, polled
+from netstack.nat.forward cimport dial_new, forward_new
 from netstack.nat.nat cimport nat_free, nat_make_tables, nat_new
+from netstack.nat.ping_guest cimport ping_new
 from netstack.services.dns_table cimport DnsTable
 from netstack.storage.counters cimport COUNTERS
 from netstack.storage.counters import NAMES
@@ -35,7 +44,7 @@ from netstack.storage.mailbox cimport mailbox_take
 from netstack.storage.wheel cimport wheel_free, wheel_new, wheel_timer_init
 from netstack.switch cimport switch_free, switch_new
 from netstack.tcp.states import STATES
-from netstack.wire.addr cimport addr_from_object, addr_t, addr_to_object, addr_v4
+from netstack.wire.addr cimport addr_from_object, addr_t, addr_to_object, addr_v4, v4_from_object
 
 
 cdef class Engine:
@@ -371,6 +380,115 @@ cdef class Engine:
         """Gives a pending connection its descriptor (a connected stream, the engine's from here on), or refuses it
         with ``fd`` = -errno. False when the flow is gone: then the descriptor is still the caller's."""
         return self.call(CALL_ATTACH, <void *><size_t>flow, fd) == 0
+
+    # --- into the guests
+
+    def forward(self, int fd, int protocol, uint64_t rule, guest, uint16_t guest_port, bint as_gateway) -> None:
+        """Serves a published port: a listening stream socket (``protocol`` 6) or a bound UDP socket (17), owned by the
+        engine from here on. ``guest`` is an IPv4 address, or None while nobody is known by the rule's name.
+
+        Raises:
+            OSError: the socket cannot be polled.
+        """
+        cdef forward_new new
+        cdef int64_t rc
+        memset(&new, 0, sizeof(new))
+        new.fd = fd
+        new.protocol = protocol
+        new.rule = rule
+        new.guest = 0 if guest is None else v4_from_object(guest)
+        new.guest_port = guest_port
+        new.as_gateway = as_gateway
+        rc = self.call(COMMAND_FORWARD, &new, 0)
+        if rc < 0:
+            raise OSError(-rc, strerror(-rc))
+
+    def unforward(self, int64_t rule) -> int:
+        """Closes the sockets of a rule at once; how many there were."""
+        return self.call(COMMAND_UNFORWARD, NULL, rule)
+
+    def retarget(self, uint64_t rule, guest) -> None:
+        """The guest that a rule means is now at this address, or nowhere (None)."""
+        cdef retarget_arg arg
+        arg.rule = rule
+        arg.guest = 0 if guest is None else v4_from_object(guest)
+        self.call(COMMAND_RETARGET, &arg, 0)
+
+    def dial(self, int fd, guest, uint16_t guest_port, source=None) -> int:
+        """Opens a connection to a guest, whose other end is the connected stream ``fd`` (owned by the engine from here
+        on). Returns the flow's id, which a MAIL_DIALED will name.
+
+        Raises:
+            OSError: it could not even begin; the descriptor is still the caller's.
+        """
+        cdef dial_new new
+        cdef int64_t rc
+        memset(&new, 0, sizeof(new))
+        new.fd = fd
+        new.guest = v4_from_object(guest)
+        new.guest_port = guest_port
+        new.src = 0 if source is None else v4_from_object(source)
+        rc = self.call(COMMAND_DIAL, &new, 0)
+        if rc < 0:
+            raise OSError(-rc, strerror(-rc))
+        return rc
+
+    def ping(self, guest, uint16_t sequence, uint32_t length) -> int:
+        """Sends an echo request to a guest; the time at which it was sent (ns). A MAIL_ECHO_REPLY follows the answer.
+
+        Raises:
+            OSError: it cannot be sent.
+        """
+        cdef ping_new new
+        cdef int64_t rc
+        memset(&new, 0, sizeof(new))
+        new.guest = v4_from_object(guest)
+        new.sequence = sequence
+        new.length = length
+        rc = self.call(COMMAND_PING, &new, 0)
+        if rc < 0:
+            raise OSError(-rc, strerror(-rc))
+        return new.sent_ns
+
+    def divert(self, address, uint16_t port, int protocol, target=None) -> None:
+        """Puts something at an address and port of the virtual network: the host's server at ``target`` (address, port),
+        or, with None, what the control plane gives for each connection (MAIL_PENDING_FLOW).
+
+        Raises:
+            OSError: EEXIST, something is there already; EADDRNOTAVAIL, a guest has the address.
+        """
+        cdef diversion d
+        cdef int64_t rc
+        memset(&d, 0, sizeof(d))
+        d.addr = v4_from_object(address)
+        d.port = port
+        d.protocol = protocol
+        d.to_control = target is None
+        if target is not None:
+            d.target = addr_from_object(target[0])
+            d.target_port = target[1]
+        rc = self.call(COMMAND_DIVERT, &d, 0)
+        if rc < 0:
+            raise OSError(-rc, strerror(-rc))
+
+    def undivert(self, address, uint16_t port, int protocol) -> None:
+        """Takes it away; harmless when it is gone."""
+        cdef diversion d
+        memset(&d, 0, sizeof(d))
+        d.addr = v4_from_object(address)
+        d.port = port
+        d.protocol = protocol
+        self.call(COMMAND_UNDIVERT, &d, 0)
+
+    def set_prefixes(self, list prefixes) -> None:
+        """Outgoing TCP that the control plane connects: (address, prefix length, port or 0), at most 256."""
+        cdef divert_prefix_t[256] items
+        cdef int i
+        for i, (address, length, port) in enumerate(prefixes[:256]):
+            items[i].addr = v4_from_object(address)
+            items[i].mask = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
+            items[i].port = port
+        self.call(COMMAND_PREFIXES, items, min(len(prefixes), 256))
 
     def set_pcap(self, path: str | None, uint32_t snaplen=262144) -> None:
         """Starts (or with None ends) the capture of all frames.

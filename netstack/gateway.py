@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .config import SOURCE_RULES, Config, parse_mac
 from .engine import Engine
 from .errors import ConfigError, NetstackError
+from .reach import Listener, ReachMethods
 from .services.dns_table import DnsTable
 from .services.resolv_conf import ResolvConfWatcher, parse_upstreams
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .control.listeners import Admission, Listeners
+    from .forwards import Forwards
     from .link.impair import Impairment
     from .link.memory import MemoryLink
     from .services.dhcp4 import DhcpServer
@@ -38,6 +40,8 @@ __all__ = ["Gateway", "start"]
 
 CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
 MAX_DNS_QUERIES = 1024
+WATCH_MILLISECONDS = 1000  # how often files are looked at
+TUNNEL_SECONDS = 10.0  # for a Unix socket's server to accept a connection
 TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
 BUFFER_INITIAL = 1 << 19
 BROADCAST_MAC = b"\xff" * 6
@@ -87,7 +91,7 @@ def address_text(raw: bytes) -> str:
     return str(address.ipv4_mapped or address)
 
 
-class Gateway:
+class Gateway(ReachMethods):
     """A virtual network with its gateway, as a context manager.
 
     Args:
@@ -114,9 +118,11 @@ class Gateway:
         self._links_closed = 0
         self._dhcp_spoofed = 0
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._loop: Any = None
         self._virtual_ns = now_ns
         self._stopped = False
+        self._forwards: Forwards | None = None
         try:
             self._engine = Engine(self._settings(now_ns))
             self._resolver = ResolvConfWatcher(self.config.resolv_conf) if self.config.dns is None else None
@@ -133,7 +139,23 @@ class Gateway:
                     raise ConfigError(
                         f"the capture file {self.config.pcap} cannot be written: give a path in a writable folder"
                     ) from None
+            if self.config.gateway_forwards or self.config.forwards:
+                from .forwards import Forwards
+
+                c = self.config
+                self._forwards = Forwards(
+                    self._engine,
+                    c.gateway,
+                    c.gateway_forwards,
+                    c.forwards,
+                    lambda text: logger().warning(text),
+                )
+                self._forwards.look()
+            for text in self.config.publish:
+                self.publish(text)
         except BaseException:
+            if self._reach is not None:
+                self._reach.close()
             os.close(self._stop_read)
             os.close(self._stop_write)
             raise
@@ -237,6 +259,8 @@ class Gateway:
                 names[f"{lease.name}.{c.domain}"] = str(lease.address)
         self._names = DnsTable(names, reverse=True)
         self._engine.set_names(self._names)
+        if self._reach is not None:
+            self._reach.guests_changed()
 
     def _read_resolver(self) -> None:
         if self._resolver is None:
@@ -281,6 +305,8 @@ class Gateway:
         if self._listeners is not None:
             self._listeners.close()
         self._engine.close()
+        if self._reach is not None:
+            self._reach.close()
         os.close(self._stop_read)
         os.close(self._stop_write)
 
@@ -351,16 +377,18 @@ class Gateway:
             raise ConfigError(f"a guest with the fixed address {address} needs its MAC as well")
         raw = parse_mac("mac", mac)
         with self._lock:
+            self._fixed = self._fixed or address
             if self._dhcp is None and not name:
                 self._static.append((raw, address, name))
             else:
                 self._dhcp_server().reserve(raw, address, name)
                 self._leases_changed(port, raw)
         self._engine.hold(address, raw, port)
+        if self._reach is not None:
+            self._reach.guests_changed()
 
-    def listen(self, *places: str) -> list[str]:
-        """Lets guests come in at these places (see docs/guests.md); what they are called, with the ports that
-        were chosen.
+    def listen_for_guests(self, *places: str) -> list[str]:
+        """Lets guests come in at these places (docs/guests.md); what they are called, with the ports that were chosen.
 
         Raises:
             ConfigError: a place cannot be understood.
@@ -385,8 +413,8 @@ class Gateway:
             fd, name, granted = namespace.open_tap(name)
         except OSError as err:
             raise SandboxError(
-                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user "
-                f"with ip tuntap add {name} mode tap user $USER"
+                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user with "
+                f"ip tuntap add {name} mode tap user $USER"
             ) from None
         self.add_tap(fd, granted, label=f"tap:{name}")
         return f"tap:{name}"
@@ -498,6 +526,8 @@ class Gateway:
             RuntimeError: the gateway runs in its threads.
         """
         self._virtual_ns = now_ns
+        if self._forwards is not None:
+            self._forwards.look()
         deadline = self._engine.step(now_ns)
         while self._handle_mail():
             deadline = self._engine.step(now_ns)
@@ -510,8 +540,10 @@ class Gateway:
         poller.register(self._engine.mail_fd, select.POLLIN)
         poller.register(self._stop_read, select.POLLIN)
         while not self._stopped:
-            poller.poll()
+            poller.poll(None if self._forwards is None else WATCH_MILLISECONDS)
             try:
+                if self._forwards is not None:
+                    self._forwards.look()
                 self._handle_mail()
             except Exception:
                 logger().exception("a message from the engine could not be handled")
@@ -521,6 +553,8 @@ class Gateway:
         for kind, message in mail:
             if kind == MAIL_DHCP:
                 self._on_dhcp(message)
+            elif self._reach is not None and self._reach.handle(kind, message):
+                pass
             elif kind == MAIL_PENDING_FLOW:
                 self._on_pending(PendingFlow(message))
             elif kind == MAIL_LINK_CLOSED:
@@ -571,11 +605,29 @@ class Gateway:
         if flow.peer == (self.config.gateway, 53):
             self._serve_dns_stream(flow)
             return
+        listener = self._reach.listener(flow.peer) if self._reach is not None else None
+        if listener is not None:
+            self._offer(flow, listener)
+            return
+        path = self._forwards.path_for(*flow.peer) if self._forwards is not None else None
+        if path is not None:
+            self._control_loop().spawn(self._tunnel(flow, path))
+            return
         sock = self._dialer(flow) if self._dialer is not None else None
         if sock is None:
             self._engine.attach(flow.id, -errno.ECONNREFUSED)
         else:
             self._give(flow, sock)
+
+    def _offer(self, flow: PendingFlow, listener: Listener) -> None:
+        if listener.full():
+            self._engine.attach(flow.id, -errno.ECONNREFUSED)
+            return
+        ours, engines = socket.socketpair()
+        if self._give(flow, engines):
+            listener.offer(ours, flow.guest)
+        else:
+            ours.close()
 
     def _give(self, flow: PendingFlow, sock: socket.socket) -> bool:
         sock.setblocking(False)
@@ -584,6 +636,19 @@ class Gateway:
             return True
         os.close(fd)
         return False
+
+    async def _tunnel(self, flow: PendingFlow, path: str) -> None:
+        import asyncio
+
+        from .forwards import tunnel
+
+        try:
+            sock = await asyncio.wait_for(tunnel(path, flow.guest, flow.peer), TUNNEL_SECONDS)
+        except (OSError, asyncio.TimeoutError) as err:
+            logger().info("%r is refused: %s: %s", flow, path, err)
+            self._engine.attach(flow.id, -errno.ECONNREFUSED)
+        else:
+            self._give(flow, sock)
 
     def _control_loop(self) -> Any:
         from .control.loop import ControlLoop

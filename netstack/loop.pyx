@@ -25,7 +25,8 @@ from netstack.iface.packet cimport packet
 from netstack.iface.source cimport SOURCE_HELD, source_check, source_hold
 from netstack.link.framing cimport framing_send
 from netstack.link.link cimport LINK_ABSENT, LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
-from netstack.nat.context cimport MAIL_LINK_CLOSED, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
+from netstack.nat.command cimport COMMAND_FIRST, nat_command
+from netstack.nat.context cimport MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
 from netstack.nat.dns_flow cimport dns_flows_restart
 from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled, tcp_flow, udp_flow
 from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer
@@ -175,6 +176,11 @@ cdef int send_on(engine_t *e, port_t *port, const frame_meta *meta, const iovec 
 
 cdef int engine_sink(void *context, int index, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
     cdef engine_t *e = <engine_t *>context
+    if index == PORT_ALL:
+        for index in range(1, e.n_ports):
+            if e.ports[index] != NULL and not e.ports[index].closed:
+                engine_sink(context, index, meta, iov, n)
+        return LINK_OK
     if index <= 0 or index >= e.n_ports:
         count(e.counters, LINK_DOWN)
         return LINK_CLOSED
@@ -448,6 +454,8 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
             pcap_close(e.pcap)
         e.pcap = <pcap_writer *>call.arg
         return 0
+    if call.kind >= COMMAND_FIRST:
+        return nat_command(e.nat, call.kind, call.arg, call.number, e.now_ns)
     return -1
 
 

@@ -34,9 +34,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop": BOTTOM | PURE | {"nat", "link", "capture"},
     "engine": BOTTOM | PURE | {"nat", "link", "capture", "loop"},
     "sandbox": {"host", "config"},
+    "publish": set(),
+    "forwards": {"engine"},
+    "reach": {"engine", "publish", "config", "services.dhcp4"},
     "gateway": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "engine", "control.loop", "control.listeners"},
+    | {
+        "nat",
+        "link",
+        "capture",
+        "config",
+        "engine",
+        "control.loop",
+        "control.listeners",
+        "publish",
+        "reach",
+        "forwards",
+    },
     "control.listeners": {"link"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},

@@ -41,6 +41,34 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
     ),
     (("--no-host-loopback",), "flag", False, None, "Leave out 192.168.65.2, the host's loopback."),
     (
+        ("-p", "--publish"),
+        "texts",
+        (),
+        "SPEC",
+        "Lead a port of this host inside: [ADDRESS:][PORT:]INSIDE[/udp], as in 8080:80 (can be repeated).",
+    ),
+    (
+        ("--publish-source",),
+        "text",
+        None,
+        "keep|gateway",
+        "Whether clients of published ports keep their address (the default) or appear as the gateway.",
+    ),
+    (
+        ("--gateway-forwards",),
+        "text",
+        None,
+        "FILE",
+        "Ports of the gateway that lead to addresses of this host: VPNKit's JSON, watched.",
+    ),
+    (
+        ("--forwards",),
+        "text",
+        None,
+        "FILE",
+        "Outgoing TCP that goes to Unix sockets, by prefix and port: VPNKit's JSON, watched.",
+    ),
+    (
         ("--impair",),
         "text",
         None,
@@ -110,6 +138,10 @@ def network_config(
     network: str | None,
     dns: tuple[str, ...],
     no_host_loopback: bool,
+    publish: tuple[str, ...] = (),
+    publish_source: str | None = None,
+    gateway_forwards: str | None = None,
+    forwards: str | None = None,
     pcap: str | None,
     impair: str | None = None,
     impair_up: str | None = None,
@@ -124,7 +156,12 @@ def network_config(
 
     from netstack.config import Config
 
-    changes: dict[str, Any] = {"mtu": mtu, "pcap": pcap, "dns": dns or None}
+    changes: dict[str, Any] = {"mtu": mtu, "pcap": pcap, "dns": dns or None, "publish": publish} | {
+        "gateway_forwards": gateway_forwards,
+        "forwards": forwards,
+    }
+    if publish_source is not None:
+        changes["publish_source"] = publish_source
     if network is not None:
         try:
             net = ipaddress.IPv4Network(network)

@@ -153,7 +153,7 @@ def run(config: ServiceConfig, verbose: bool) -> int:
     gateway = Gateway(config.network)
     gateway.start()
     try:
-        heard = gateway.listen(*places)
+        heard = gateway.listen_for_guests(*places)
         for place in heard:
             log.info("guests come in at %s", place)
         log.info("ready", extra={"event": "ready", "listen": heard})

@@ -12,6 +12,7 @@ cdef enum:
     IFACE_ECHO = 4          # an echo request: p.icmp, p.l4
     IFACE_ICMP_ERROR = 5    # an ICMP error: p.icmp, whose body quotes one of our packets
     IFACE_HELD = 6          # a fragment, kept
+    IFACE_ECHO_REPLY = 8    # an answer to a ping of the gateway's: p.icmp
     IFACE_UNREACHABLE = 7   # an IP protocol nobody speaks: protocol unreachable is due (RFC 1122 3.2.2.1)
 
 # port is the switch port the frame came by. The frame is only read; p points into it (or into the reassembly

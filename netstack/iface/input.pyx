@@ -22,7 +22,7 @@ from netstack.wire.ethernet cimport (
     ETH_HDR_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, eth_hdr, eth_parse, eth_write,
 )
 from netstack.wire.icmp4 cimport (
-    ICMP4_ECHO, ICMP4_PARAMETER, ICMP4_TIME_EXCEEDED, ICMP4_UNREACHABLE, icmp4_parse,
+    ICMP4_ECHO, ICMP4_ECHO_REPLY, ICMP4_PARAMETER, ICMP4_TIME_EXCEEDED, ICMP4_UNREACHABLE, icmp4_parse,
 )
 from netstack.wire.ipv4 cimport IPPROTO_ICMP4, IPPROTO_TCP4, IPPROTO_UDP4, ipv4_checksum_ok, ipv4_parse
 from netstack.wire.tcp cimport tcp_parse
@@ -225,6 +225,8 @@ cdef int input_icmp(iface_t *f, packet *p) noexcept nogil:
     p.payload_length = p.icmp.body_length
     if p.icmp.type == ICMP4_ECHO:
         return IFACE_ECHO
+    if p.icmp.type == ICMP4_ECHO_REPLY and p.ip.dst == f.gateway:
+        return IFACE_ECHO_REPLY
     if (p.icmp.type == ICMP4_UNREACHABLE or p.icmp.type == ICMP4_TIME_EXCEEDED
             or p.icmp.type == ICMP4_PARAMETER):
         count(f.counters, ICMP_ERRORS_RECEIVED)

@@ -6,6 +6,9 @@ from libc.string cimport memcpy
 from netstack.iface.fragments cimport fragments_free, fragments_init
 from netstack.iface.neighbors cimport neighbors_free, neighbors_init
 
+cdef enum:
+    MAX_OWN = 64
+
 
 cdef iface_t *iface_new(const uint8_t *mac, uint32_t gateway, uint32_t host_alias, uint32_t network, uint32_t netmask,
                         uint32_t mtu, uint64_t k0, uint64_t k1, uint64_t *counters) noexcept nogil:
@@ -38,7 +41,38 @@ cdef void iface_free(iface_t *f) noexcept nogil:
 
 
 cdef bint iface_is_ours(const iface_t *f, uint32_t v4) noexcept nogil:
-    return v4 == f.gateway or (f.host_alias != 0 and v4 == f.host_alias)
+    cdef uint32_t i
+    if v4 == f.gateway or (f.host_alias != 0 and v4 == f.host_alias):
+        return True
+    for i in range(f.n_own):
+        if f.own[i].addr == v4:
+            return True
+    return False
+
+
+cdef int iface_own(iface_t *f, uint32_t v4) noexcept nogil:
+    cdef uint32_t i
+    for i in range(f.n_own):
+        if f.own[i].addr == v4:
+            f.own[i].users += 1
+            return 0
+    if f.n_own == MAX_OWN:
+        return -1
+    f.own[f.n_own].addr = v4
+    f.own[f.n_own].users = 1
+    f.n_own += 1
+    return 0
+
+
+cdef void iface_disown(iface_t *f, uint32_t v4) noexcept nogil:
+    cdef uint32_t i
+    for i in range(f.n_own):
+        if f.own[i].addr == v4:
+            f.own[i].users -= 1
+            if f.own[i].users == 0:
+                f.n_own -= 1
+                f.own[i] = f.own[f.n_own]
+            return
 
 
 cdef bint iface_is_guest(const iface_t *f, uint32_t v4) noexcept nogil:

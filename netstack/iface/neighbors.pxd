@@ -14,6 +14,7 @@ ctypedef struct neighbor:
 ctypedef struct neighbors_t:
     table_t *table
     uint32_t limit
+    uint32_t changes            # counts entries that were made or have moved
 
 cdef int neighbors_init(neighbors_t *n, uint32_t limit, uint64_t k0, uint64_t k1) noexcept nogil
 cdef void neighbors_free(neighbors_t *n) noexcept nogil

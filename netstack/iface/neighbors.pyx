@@ -1,7 +1,7 @@
 """Guests' addresses and where they were last seen."""
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from netstack.storage.table cimport table_free, table_get, table_len, table_new, table_next, table_put
 from netstack.wire.addr cimport addr_t
@@ -9,6 +9,7 @@ from netstack.wire.addr cimport addr_t
 
 cdef int neighbors_init(neighbors_t *n, uint32_t limit, uint64_t k0, uint64_t k1) noexcept nogil:
     n.limit = limit
+    n.changes = 0
     n.table = table_new(sizeof(addr_t), 16, limit, k0, k1)
     return 0 if n.table != NULL else -1
 
@@ -43,6 +44,8 @@ cdef neighbor *neighbors_learn(neighbors_t *n, const addr_t *address, const uint
         if table_put(n.table, &entry.address, entry) != 0:
             free(entry)
             return NULL
+    if entry.port != port or entry.last_seen_ns == 0 or memcmp(entry.mac, mac, 6) != 0:
+        n.changes += 1
     memcpy(entry.mac, mac, 6)
     entry.port = port
     entry.last_seen_ns = now_ns

@@ -40,6 +40,10 @@ cdef int iface_udp_headers(iface_t *f, const neighbor *to, uint32_t src, uint32_
                            uint32_t payload_length, uint16_t gso_size, uint8_t tos, uint8_t ttl, uint8_t *out,
                            frame_meta *meta) noexcept nogil
 
+# A broadcast request for the MAC of a guest's address (RFC 826), asked by the gateway. Returns the number of
+# bytes written to out (room >= 42).
+cdef uint32_t iface_arp_request(iface_t *f, uint32_t target, uint8_t *out, size_t room) noexcept nogil
+
 # An ICMP error message that quotes the IP datagram of original_length bytes at original (as many as RFC 1812
 # 4.3.2.3 lets fit: 576 in all).
 # Returns the number of bytes written to out (room >= 576), or 0 where RFC 1122 3.2.2 forbids the error or the

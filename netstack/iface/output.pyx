@@ -1,15 +1,16 @@
 """From what is to be said to the bytes of a frame."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from netstack.iface.interface cimport ICMP_BURST, ICMP_INTERVAL_NS, iface_t
 from netstack.iface.neighbors cimport neighbor
-from netstack.storage.counters cimport FRAGMENTS_SENT, ICMP_ERRORS_SENT, ICMP_RATE_LIMITED, count
+from netstack.storage.counters cimport ARP_REQUESTS, FRAGMENTS_SENT, ICMP_ERRORS_SENT, ICMP_RATE_LIMITED, count
 from netstack.storage.frame cimport CSUM_PARTIAL, GSO_NONE, GSO_TCP4, GSO_UDP, frame_meta
 from netstack.wire.addr cimport addr_from_v4, addr_t
+from netstack.wire.arp cimport ARP_REQUEST, arp_hdr, arp_write
 from netstack.wire.be cimport be16, be32
 from netstack.wire.checksum cimport csum_fold, csum_pseudo, csum_store
-from netstack.wire.ethernet cimport ETHERTYPE_IPV4, eth_hdr, eth_write
+from netstack.wire.ethernet cimport ETH_HDR_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, eth_hdr, eth_write
 from netstack.wire.icmp4 cimport ICMP4_ECHO, icmp4_hdr, icmp4_write
 from netstack.wire.ipv4 cimport IPPROTO_ICMP4, IPPROTO_TCP4, IPPROTO_UDP4, ipv4_hdr, ipv4_write
 from netstack.wire.tcp cimport tcp_hdr, tcp_write
@@ -163,3 +164,21 @@ cdef int iface_icmp_error(iface_t *f, uint8_t type, uint8_t code, uint32_t rest,
         return 0
     count(f.counters, ICMP_ERRORS_SENT)
     return n
+
+
+cdef uint32_t iface_arp_request(iface_t *f, uint32_t target, uint8_t *out, size_t room) noexcept nogil:
+    cdef eth_hdr eth
+    cdef arp_hdr arp
+    memset(&eth, 0, sizeof(eth))
+    memset(eth.dst, 0xff, 6)
+    memcpy(eth.src, f.mac, 6)
+    eth.ethertype = ETHERTYPE_ARP
+    memset(&arp, 0, sizeof(arp))
+    arp.op = ARP_REQUEST
+    memcpy(arp.sha, f.mac, 6)
+    arp.spa = f.gateway
+    arp.tpa = target
+    eth_write(out, room, &eth)
+    arp_write(out + ETH_HDR_LEN, room - ETH_HDR_LEN, &arp)
+    count(f.counters, ARP_REQUESTS)
+    return ETH_HDR_LEN + 28

@@ -9,6 +9,12 @@ Theory of operation
     come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as *pending*
     until ``tcp_flow_attach`` brings a descriptor: any connected stream will do.
 
+    A connection into a guest (``forward``: a client of a published port, or a program that dials) is the same flow,
+    opened by our own TCP: its host side is a descriptor from the beginning, read only once the guest has accepted.
+    Where the guest's MAC is not known, ``resolve`` asks for it by ARP first. Published UDP ports have one socket for
+    all clients and a mapping for each (``forward_udp``). ``divert`` says what stands at an address and port of the
+    virtual network in place of what the network plan says; ``command`` takes the control plane's calls.
+
     Flows that packets have touched are collected and settled once per burst, so that acknowledgements
     coalesce. A flow that has ended leaves the tables at once, but its memory only at the end of the round,
     since events of the same round may still name it.
@@ -22,6 +28,8 @@ Invariants
     - Bytes that were acknowledged to the guest are kept until the host has taken them.
     - Every table is bounded; at the limit a TCP SYN is refused, the UDP flow silent for longest makes room,
       an echo is dropped.
+    - A client of a published port is served when the guest has accepted, and reset when it refuses, has no MAC or is
+      silent. A connection from outside never takes the name of one that the guest has opened.
     - The host's loopback is seen as the host alias and as nothing else; without the alias it cannot be
       reached.
 

@@ -6,7 +6,7 @@ from netstack.iface.interface cimport iface_t
 from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
-from netstack.nat.flow cimport dns_query, tcp_flow, udp_flow
+from netstack.nat.flow cimport dns_query, forward_client, forward_t, tcp_flow, udp_flow
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.mailbox cimport mailbox_t
@@ -34,6 +34,11 @@ cdef enum mail_kind:                # messages to the control plane
     MAIL_PING_FORBIDDEN = 4
     MAIL_RESOLVER_CHECK = 5         # queries are being forwarded: is the configuration still the same?
     MAIL_FLOW_GONE = 6              # uint64 id of a pending flow that the guest gave up
+    MAIL_DIALED = 16                # mail_dialed: a dial has succeeded or failed
+    MAIL_ECHO_REPLY = 17            # mail_echo: a guest has answered the gateway's ping
+
+cdef enum:
+    PORT_ALL = -1                   # as a frame_sink's port: every guest's
 
 ctypedef struct mail_dhcp:
     int port
@@ -49,6 +54,29 @@ ctypedef struct mail_flow:
     uint16_t guest_port
     uint16_t peer_port
     uint32_t zero
+
+ctypedef struct divert_key:         # 8 bytes
+    uint32_t addr
+    uint16_t port
+    uint16_t protocol
+
+ctypedef struct divert_prefix_t:
+    uint32_t addr
+    uint32_t mask
+    uint32_t port                   # 0 = any
+
+ctypedef struct mail_dialed:
+    uint64_t id
+    int error                       # errno, 0 = connected
+    uint32_t zero
+
+ctypedef struct mail_echo:
+    uint64_t now_ns
+    uint32_t guest
+    uint16_t ident
+    uint16_t sequence
+    uint32_t length                 # bytes behind the ICMP header
+    uint32_t ttl
 
 ctypedef struct upstream:
     addr_t addr
@@ -94,6 +122,19 @@ ctypedef struct nat_t:
     table_t *dns_queries
     pool_t *dns_pool
     dns_query *dead_dns
+    # connections and datagrams into guests
+    table_t *resolutions            # guest addresses that have been asked for by ARP
+    uint32_t neighbor_changes       # of the interface's neighbours, when they were last looked at
+    forward_t *forwards
+    forward_t *dead_forwards
+    table_t *clients                # of published UDP ports, by client_key
+    table_t *client_keys            # the same by flow_key
+    forward_client *client_newest
+    forward_client *client_oldest
+    table_t *diversions             # addresses and ports of the virtual network with a server behind them (nat/divert)
+    divert_prefix_t prefixes[256]   # outgoing TCP that the control plane connects
+    uint32_t n_prefixes
+    uint32_t echo_credit            # replies to the gateway's own pings that are still awaited
     const dns_table *names
     upstream upstreams[DNS_UPSTREAMS]
     uint32_t n_upstreams
@@ -117,7 +158,12 @@ cdef void nat_send_icmp_error(nat_t *nat, const neighbor *to, uint32_t src, uint
 # UDP to a guest with a complete checksum.
 cdef void nat_send_udp(nat_t *nat, const neighbor *to, uint32_t src, uint16_t sport, uint32_t dst, uint16_t dport,
                        const uint8_t *payload, uint32_t length, uint8_t tos, uint64_t now_ns) noexcept nogil
+# Asks all guests for the MAC of an address.
+cdef void nat_send_arp_request(nat_t *nat, uint32_t target) noexcept nogil
 cdef int nat_post(nat_t *nat, uint32_t kind, const void *head, uint32_t head_length, const void *body,
                   uint32_t body_length) noexcept nogil
 # The guest's view of a host address: loopback is the host alias. False where the guest may not see it.
 cdef bint nat_peer_seen(nat_t *nat, const uint8_t *addr, uint32_t *v4) noexcept nogil
+# How a guest sees a client on the host's side: by its own address where the guest can answer it; the loopback,
+# and a Unix socket, as the host alias; everybody else as the gateway.
+cdef uint32_t nat_client_seen(const nat_t *nat, bint as_gateway, const uint8_t *addr) noexcept nogil

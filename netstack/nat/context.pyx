@@ -4,11 +4,14 @@ from libc.string cimport memcpy, memset
 
 from netstack.host.sockets cimport iovec, wake_signal
 from netstack.iface.neighbors cimport neighbor
-from netstack.iface.output cimport IFACE_HEADROOM, datagram, iface_icmp_error, iface_next_fragment, iface_udp_headers
+from netstack.iface.output cimport (
+    IFACE_HEADROOM, datagram, iface_arp_request, iface_icmp_error, iface_next_fragment, iface_udp_headers,
+)
 from netstack.storage.counters cimport MAILBOX_FULL, count
 from netstack.storage.frame cimport CSUM_FULL, GSO_NONE, frame_meta
 from netstack.storage.mailbox cimport mailbox_post
 from netstack.wire.addr cimport addr_from_v4, addr_from_v6, addr_is_v4, addr_t, addr_v4
+from netstack.wire.be cimport be64
 from netstack.wire.checksum cimport csum_add, csum_finish, csum_pseudo, csum_store
 from netstack.wire.ipv4 cimport IPPROTO_ICMP4, IPPROTO_UDP4
 from netstack.wire.udp cimport udp_hdr, udp_write
@@ -98,6 +101,18 @@ cdef void nat_send_udp(nat_t *nat, const neighbor *to, uint32_t src, uint16_t sp
     nat_send_datagram(nat, &d)
 
 
+cdef void nat_send_arp_request(nat_t *nat, uint32_t target) noexcept nogil:
+    cdef uint8_t[64] frame
+    cdef iovec iov
+    cdef frame_meta meta
+    memset(&meta, 0, sizeof(meta))
+    meta.csum = CSUM_FULL
+    meta.gso_type = GSO_NONE
+    iov.iov_base = frame
+    iov.iov_len = iface_arp_request(nat.iface, target, frame, sizeof(frame))
+    nat.sink(nat.sink_context, PORT_ALL, &meta, &iov, 1)
+
+
 cdef int nat_post(nat_t *nat, uint32_t kind, const void *head, uint32_t head_length, const void *body,
                   uint32_t body_length) noexcept nogil:
     if mailbox_post(&nat.mailbox, kind, head, head_length, body, body_length) < 0:
@@ -118,3 +133,19 @@ cdef bint nat_peer_seen(nat_t *nat, const uint8_t *addr, uint32_t *v4) noexcept 
             return False
         v4[0] = nat.iface.host_alias
     return True
+
+
+cdef uint32_t nat_client_seen(const nat_t *nat, bint as_gateway, const uint8_t *addr) noexcept nogil:
+    cdef addr_t a = addr_from_v6(addr)
+    cdef uint32_t v4
+    cdef uint32_t local = nat.iface.host_alias if nat.iface.host_alias else nat.iface.gateway
+    if as_gateway:
+        return nat.iface.gateway
+    if not addr_is_v4(&a):              # a Unix socket's peer has no address; ::1 is the loopback
+        return local if a.w[0] == 0 and be64(addr + 8) <= 1 else nat.iface.gateway
+    v4 = addr_v4(&a)
+    if v4 >> 24 == 127:
+        return local
+    if v4 >> 24 == 0 or v4 >> 28 >= 0xe or (v4 & nat.iface.netmask) == nat.iface.network:
+        return nat.iface.gateway
+    return v4

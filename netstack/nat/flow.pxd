@@ -13,6 +13,7 @@ cdef enum polled_kind:          # what a poller token points at: every polled th
     POLLED_PING = 5
     POLLED_DNS = 6
     POLLED_LINK_WRITE = 7       # a link that was full
+    POLLED_FORWARD = 8
 
 ctypedef struct polled:
     int kind
@@ -31,6 +32,11 @@ cdef enum tcp_host_state:
     HOST_OPEN = 2
     HOST_CLOSED = 3             # the descriptor is closed
 
+cdef enum tcp_origin:           # who has opened the connection
+    ORIGIN_GUEST = 0
+    ORIGIN_PUBLISHED = 1        # a client of a published port
+    ORIGIN_DIALED = 2           # a program: the control plane is told how it ends (MAIL_DIALED)
+
 ctypedef struct tcp_flow:
     polled polled               # the host's descriptor, -1 when there is none
     uint8_t host                # tcp_host_state
@@ -45,11 +51,13 @@ ctypedef struct tcp_flow:
     uint8_t up_dead             # the host takes no more: what the guest sends is dropped
     uint8_t dead                # waits to be freed at the end of the round
     uint8_t touched             # is on the list below
+    uint8_t origin              # tcp_origin
+    uint8_t resolving           # waits for the guest's MAC: guest is NULL and nothing has been sent
     tcp_flow *next_touched
     tcp_flow *next_waiting      # ring of those that wait for room on one link; NULL when it does not wait
     tcp_flow *prev_waiting
     int waits_for               # the port of that link
-    neighbor *guest
+    neighbor *guest             # NULL while resolving
     flow_key key
     uint32_t src_v4, dst_v4     # of packets to the guest: peer and guest
     uint64_t id                 # for the control plane
@@ -71,6 +79,7 @@ ctypedef struct udp_flow:       # also a ping flow: guest_port is then the ident
     uint8_t two_way
     uint8_t readable
     uint8_t dead
+    uint8_t diverted            # has been sent by a diversion: answers may come from its target
     uint8_t raw                 # a ping flow over a raw socket
     uint16_t ident              # what the host's socket uses as identifier
     neighbor *guest
@@ -97,3 +106,33 @@ ctypedef struct dns_query:      # a query on its way to an upstream, on a socket
     wheel_timer timer
     uint8_t query[512]
     uint8_t *long_query         # instead, when it is longer than that
+
+ctypedef struct forward_t:      # a published port: a listening socket, or a UDP socket
+    polled polled
+    uint8_t protocol            # 6 or 17
+    uint8_t as_gateway          # clients appear as the gateway
+    uint8_t dead
+    uint8_t readable            # a read has not come to its end since the last edge
+    uint32_t guest              # IPv4; 0 while nobody is known by the rule's name
+    uint16_t guest_port
+    uint64_t rule               # of the control plane; a range has many sockets
+    forward_t *next
+    forward_t *previous
+    wheel_timer timer
+
+ctypedef struct client_key:     # 32 bytes: who has sent to which socket
+    addr_t addr
+    uint64_t forward            # the socket
+    uint32_t port
+    uint32_t zero
+
+ctypedef struct forward_client: # one client of a published UDP port
+    flow_key key                # as the guest sees it
+    client_key client           # as the host does
+    forward_t *through
+    uint8_t two_way
+    uint64_t last_ns
+    uint64_t listed_ns
+    forward_client *newer       # neighbours in the list by last use
+    forward_client *older
+    wheel_timer timer

@@ -1,27 +1,39 @@
 """Which kind of flow a packet, an event or a timer belongs to."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from netstack.host.sockets cimport sock_udp_has_gso
-from netstack.iface.input cimport IFACE_ECHO, IFACE_ICMP_ERROR, IFACE_TCP, IFACE_UDP, IFACE_UNREACHABLE
+from netstack.iface.input cimport (
+    IFACE_ECHO, IFACE_ECHO_REPLY, IFACE_ICMP_ERROR, IFACE_TCP, IFACE_UDP, IFACE_UNREACHABLE,
+)
 from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_DHCP, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, mail_dhcp, nat_post, nat_send_icmp_error, nat_t,
+    MAIL_DHCP, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, divert_key, mail_dhcp, nat_post, nat_send_icmp_error,
+    nat_t,
 )
+from netstack.nat.divert cimport divert, divert_free_all
 from netstack.nat.dns_flow cimport (
     TIMER_DNS, dns_flow_host_event, dns_flow_packet, dns_flow_timer, dns_flows_free_all, dns_flows_reap,
 )
 from netstack.nat.flow cimport (
-    POLLED_DNS, POLLED_PING, POLLED_TCP, POLLED_UDP, dns_query, flow_key, polled, tcp_flow, udp_flow, udp_key,
+    POLLED_DNS, POLLED_FORWARD, POLLED_PING, POLLED_TCP, POLLED_UDP, client_key, dns_query, flow_key, forward_t, polled,
+    tcp_flow, udp_flow, udp_key,
 )
+from netstack.nat.forward cimport (
+    TIMER_FORWARD, forward_host_event, forward_timer, forwards_free_all, forwards_reap,
+)
+from netstack.nat.forward_udp cimport TIMER_CLIENT, forward_udp_packet, forward_udp_timer
 from netstack.nat.ping_flow cimport (
     TIMER_PING, ping_flow_host_event, ping_flow_packet, ping_flow_timer, ping_flows_free_all,
 )
+from netstack.nat.ping_guest cimport ping_guest_reply
 from netstack.nat.policy cimport TO_DHCP, TO_DNS, policy_of, verdict as policy_verdict
+from netstack.nat.resolve cimport TIMER_RESOLVE, resolve_free_all, resolve_look, resolve_timer
+from netstack.nat.tcp_entry cimport TIMER_TCP
 from netstack.nat.tcp_flow cimport (
-    TIMER_TCP, tcp_flow_host_event, tcp_flow_icmp_error, tcp_flow_packet, tcp_flow_timer, tcp_flows_flush,
+    tcp_flow_host_event, tcp_flow_icmp_error, tcp_flow_packet, tcp_flow_timer, tcp_flows_flush,
     tcp_flows_free_all, tcp_flows_port_ready, tcp_flows_reap,
 )
 from netstack.nat.udp_flow cimport (
@@ -35,9 +47,12 @@ from netstack.storage.table cimport table_free, table_new
 from netstack.storage.wheel cimport wheel_timer
 from netstack.wire.addr cimport addr_t
 from netstack.wire.icmp4 cimport ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE
+from netstack.wire.ipv4 cimport IPPROTO_UDP4
 
 cdef enum:
     MAILBOX_BYTES = 1048576
+    MAX_RESOLUTIONS = 1024          # guests whose MAC is being asked for
+    MAX_DIVERSIONS = 4096
     SLACK = 1024                    # dead flows that wait for the end of a round
 
 
@@ -60,9 +75,15 @@ cdef int nat_make_tables(nat_t *nat) noexcept nogil:
     nat.udp_table = table_new(sizeof(udp_key), 64, nat.settings.max_udp, nat.k0, nat.k1)
     nat.ping_table = table_new(sizeof(udp_key), 16, nat.settings.max_ping, nat.k0, nat.k1)
     nat.dns_queries = table_new(sizeof(udp_key), 16, nat.settings.max_dns, nat.k0, nat.k1)
+    nat.resolutions = table_new(sizeof(addr_t), 16, MAX_RESOLUTIONS, nat.k0, nat.k1)
+    nat.clients = table_new(sizeof(client_key), 16, nat.settings.max_udp, nat.k0, nat.k1)
+    nat.client_keys = table_new(sizeof(flow_key), 16, nat.settings.max_udp, nat.k0, nat.k1)
+    nat.diversions = table_new(sizeof(divert_key), 16, MAX_DIVERSIONS, nat.k0, nat.k1)
     nat.tcp_pool = pool_new(sizeof(tcp_flow), 64, nat.settings.max_tcp + SLACK)
     nat.udp_pool = pool_new(sizeof(udp_flow), 64, nat.settings.max_udp + nat.settings.max_ping + SLACK)
     nat.dns_pool = pool_new(sizeof(dns_query), 16, nat.settings.max_dns + SLACK)
+    if nat.resolutions == NULL or nat.clients == NULL or nat.client_keys == NULL or nat.diversions == NULL:
+        return -1
     if (nat.tcp_table == NULL or nat.udp_table == NULL or nat.ping_table == NULL or nat.dns_queries == NULL
             or nat.tcp_pool == NULL or nat.udp_pool == NULL or nat.dns_pool == NULL):
         return -1
@@ -73,7 +94,10 @@ cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil:
     if nat == NULL:
         return
     if nat.dns_pool != NULL:            # the last that nat_make_tables makes
+        forwards_free_all(nat)
         tcp_flows_free_all(nat, now_ns)
+        resolve_free_all(nat)
+        divert_free_all(nat)
         ping_flows_free_all(nat)
         udp_flows_free_all(nat)
         dns_flows_free_all(nat)
@@ -85,6 +109,14 @@ cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil:
         table_free(nat.ping_table)
     if nat.dns_queries != NULL:
         table_free(nat.dns_queries)
+    if nat.resolutions != NULL:
+        table_free(nat.resolutions)
+    if nat.clients != NULL:
+        table_free(nat.clients)
+    if nat.client_keys != NULL:
+        table_free(nat.client_keys)
+    if nat.diversions != NULL:
+        table_free(nat.diversions)
     if nat.tcp_pool != NULL:
         pool_free(nat.tcp_pool)
     if nat.udp_pool != NULL:
@@ -112,10 +144,15 @@ cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) 
     cdef policy_verdict where
     cdef addr_t target
     cdef neighbor *guest
+    cdef uint16_t port
     if verdict == IFACE_TCP:
         tcp_flow_packet(nat, p, now_ns)
     elif verdict == IFACE_UDP:
-        where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
+        if forward_udp_packet(nat, p, now_ns):
+            return
+        port = p.udp.dport
+        if not divert(nat, p.ip.dst, &port, IPPROTO_UDP4, &where, &target):
+            where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
         if where == TO_DHCP:
             to_dhcp(nat, p)
         elif (p.ip.src == 0 or p.ip.dst == 0xffffffffu or p.ip.dst == nat.iface.broadcast
@@ -127,6 +164,8 @@ cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) 
             udp_flow_packet(nat, p, now_ns)
     elif verdict == IFACE_ECHO:
         ping_flow_packet(nat, p, now_ns)
+    elif verdict == IFACE_ECHO_REPLY:
+        ping_guest_reply(nat, p, now_ns)
     elif verdict == IFACE_ICMP_ERROR:
         tcp_flow_icmp_error(nat, p, now_ns)
     elif verdict == IFACE_UNREACHABLE:
@@ -145,6 +184,8 @@ cdef void nat_host_event(nat_t *nat, polled *what, uint32_t events, uint64_t now
         dns_flow_host_event(nat, <dns_query *>what, events, now_ns)
     elif what.kind == POLLED_PING:
         ping_flow_host_event(nat, <udp_flow *>what, events, now_ns)
+    elif what.kind == POLLED_FORWARD:
+        forward_host_event(nat, <forward_t *>what, events, now_ns)
 
 
 cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept nogil:
@@ -156,6 +197,12 @@ cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept no
         ping_flow_timer(nat, <udp_flow *>timer.owner, now_ns)
     elif timer.kind == TIMER_DNS:
         dns_flow_timer(nat, <dns_query *>timer.owner, now_ns)
+    elif timer.kind == TIMER_FORWARD:
+        forward_timer(nat, timer, now_ns)
+    elif timer.kind == TIMER_CLIENT:
+        forward_udp_timer(nat, timer, now_ns)
+    elif timer.kind == TIMER_RESOLVE:
+        resolve_timer(nat, timer, now_ns)
 
 
 cdef void nat_port_ready(nat_t *nat, int port) noexcept nogil:
@@ -164,6 +211,7 @@ cdef void nat_port_ready(nat_t *nat, int port) noexcept nogil:
 
 cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
     udp_flows_flush(nat, now_ns)
+    resolve_look(nat, now_ns)
     if nat.touched != NULL:
         tcp_flows_flush(nat, now_ns)
     return nat.touched != NULL
@@ -172,6 +220,8 @@ cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
 cdef void nat_reap(nat_t *nat) noexcept nogil:
     if nat.dead_tcp != NULL:
         tcp_flows_reap(nat)
+    if nat.dead_forwards != NULL:
+        forwards_reap(nat)
     if nat.dead_udp != NULL:
         udp_flows_reap(nat)
     if nat.dead_dns != NULL:

@@ -11,6 +11,7 @@ from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_rear
 from netstack.host.sockets cimport (
     sock_close, sock_error, sock_ping_is_raw, sock_ping_open, sock_ping_recv, sock_ping_send, sock_recv_error,
 )
+from netstack.iface.interface cimport iface_is_ours
 from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
@@ -134,7 +135,7 @@ cdef void ping_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcep
     if guest == NULL:
         count(nat.counters, PING_SEND_FAILED)
         return
-    if p.ip.dst == nat.iface.gateway or (nat.iface.host_alias != 0 and p.ip.dst == nat.iface.host_alias):
+    if iface_is_ours(nat.iface, p.ip.dst):
         count(nat.counters, ECHO_REPLIES)
         send_echo_reply(nat, guest, p.ip.dst, p.icmp.rest, p.payload, p.payload_length)
         return

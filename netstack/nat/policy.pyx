@@ -1,6 +1,7 @@
 """The network plan as a decision: gateway, host alias, guests, and everything else."""
 from libc.stdint cimport uint16_t, uint32_t
 
+from netstack.iface.interface cimport iface_is_ours
 from netstack.nat.context cimport nat_t
 from netstack.wire.addr cimport addr_from_v4, addr_t
 
@@ -22,7 +23,7 @@ cdef verdict policy_of(const nat_t *nat, uint32_t dst, uint16_t port, bint tcp, 
     if nat.iface.host_alias != 0 and dst == nat.iface.host_alias:
         addr[0] = addr_from_v4(LOOPBACK)
     elif (dst & nat.iface.netmask) == network or dst == 0xffffffffu:
-        return TO_NOWHERE
+        return TO_NOBODY if iface_is_ours(nat.iface, dst) else TO_NOWHERE
     else:
         addr[0] = addr_from_v4(dst)
     return TO_CONTROL if tcp and nat.settings.all_pending else TO_HOST

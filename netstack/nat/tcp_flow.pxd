@@ -1,12 +1,10 @@
 # A guest's TCP connection joined to a stream descriptor of the host.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from netstack.iface.neighbors cimport neighbor
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport nat_t
-from netstack.nat.flow cimport tcp_flow
+from netstack.nat.flow cimport flow_key, tcp_flow
 from netstack.storage.wheel cimport wheel_timer
-
-cdef enum:
-    TIMER_TCP = 1           # kind of a flow's wheel_timer
 
 cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
 # The descriptor has become readable, writable or failed (POLL_* bits).
@@ -14,6 +12,12 @@ cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint6
 cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil
 # An ICMP error from a guest that quotes a segment of this flow's.
 cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil
+# A connection into a guest (an active open), whose host side is the connected stream fd (owned from here on,
+# unless NULL is returned). guest is NULL where its MAC is still being asked for: tcp_flow_resolved goes on, with
+# NULL when there was no answer.
+cdef tcp_flow *tcp_flow_open_down(nat_t *nat, const flow_key *key, neighbor *guest, int fd, uint8_t origin,
+                                  uint64_t now_ns) noexcept nogil
+cdef void tcp_flow_resolved(nat_t *nat, tcp_flow *flow, neighbor *guest, uint64_t now_ns) noexcept nogil
 # The control plane's answer to MAIL_PENDING_FLOW: a connected stream descriptor (owned from here on), or fd < 0
 # as -errno. -1 when
 # the flow is gone (the caller closes the descriptor).

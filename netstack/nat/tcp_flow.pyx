@@ -3,9 +3,9 @@
 Up: in-order payload goes from the frame straight to the descriptor; what that refuses stays in the receive ring and
 closes the window. Down: the descriptor is read straight into the send ring. A flow ends when both directions have.
 """
-from libc.errno cimport EACCES, EAGAIN, ECONNREFUSED, ENETUNREACH, EPERM, ETIMEDOUT
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.errno cimport EACCES, EAGAIN, ECONNABORTED, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPERM, ETIMEDOUT
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from netstack.host.memory cimport memory_give_back
 from netstack.host.poller cimport (
@@ -19,31 +19,37 @@ from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.output cimport iface_tcp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_icmp_error, nat_t,
+    MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
 )
+from netstack.nat.divert cimport divert
 from netstack.nat.flow cimport (
-    HOST_CLOSED, HOST_CONNECTING, HOST_OPEN, HOST_PENDING, POLLED_TCP, flow_key, tcp_flow,
+    HOST_CLOSED, HOST_CONNECTING, HOST_OPEN, HOST_PENDING, ORIGIN_DIALED, ORIGIN_GUEST, flow_key, tcp_flow,
 )
 from netstack.nat.policy cimport TO_CONTROL, TO_HOST, TO_NOWHERE, policy_of, verdict
+from netstack.nat.tcp_entry cimport (
+    tcp_entry_make, tcp_entry_quote_syn, tcp_entry_tell_dialer, tcp_entry_unmake,
+)
 from netstack.storage.counters cimport (
+    FORWARD_ABANDONED, FORWARD_NO_GUEST, FORWARD_REFUSED, FORWARD_TCP, FORWARD_TIMED_OUT,
     TCP_BAD_ADDRESS, TCP_BYTES_DOWN, TCP_BYTES_UP, TCP_CLOSED_NORMALLY, TCP_CONNECTED, TCP_FLOWS_FULL,
     TCP_NO_CONNECTION, TCP_NOT_ALLOWED, TCP_OPENED, TCP_REFUSED, TCP_RESET_BY_GUEST, TCP_RESET_BY_HOST,
     TCP_RETRANSMITS, TCP_TIMED_OUT, TCP_UNREACHABLE, count,
 )
 from netstack.storage.frame cimport frame_meta
-from netstack.storage.pool cimport pool_get, pool_put
+from netstack.storage.pool cimport pool_put
 from netstack.storage.ring cimport ring_span
-from netstack.storage.siphash cimport siphash_words
-from netstack.storage.table cimport table_del, table_get, table_len, table_next, table_put
-from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel, wheel_timer_init
+from netstack.storage.table cimport table_del, table_get, table_len, table_next
+from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel
 from netstack.tcp.tcb cimport (
-    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_TIME_WAIT, tcb_free,
-    tcb_init, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline, tcp_delivery, tcp_established_ok,
-    tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_read_spans, tcp_readable, tcp_reset_for, tcp_segment,
-    tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked, tcp_write_spans, tcp_wrote,
+    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
+    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
+    TCP_TIME_WAIT, tcb_free, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline,
+    tcp_delivery, tcp_established_ok, tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_open, tcp_read_spans,
+    tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked,
+    tcp_write_spans, tcp_wrote,
 )
 from netstack.wire.addr cimport addr_from_v4, addr_t
-from netstack.wire.be cimport be16, be32, put_be32
+from netstack.wire.be cimport be16, be32
 from netstack.wire.icmp4 cimport (
     ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_NET_UNREACHABLE, ICMP4_PORT_UNREACHABLE,
     ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE,
@@ -152,7 +158,7 @@ cdef void send_segment(nat_t *nat, int port, neighbor *guest, uint32_t src, uint
 
 cdef void output(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     cdef tcp_segment segment
-    cdef int port = flow.guest.port
+    cdef int port = flow.guest.port if flow.guest != NULL else -1
     while True:
         if port >= 0 and nat.port_full[port]:
             wait_for_room(nat, flow, port)
@@ -176,24 +182,18 @@ cdef void answer_reset(nat_t *nat, const packet *p, neighbor *guest) noexcept no
 
 # --- opening
 
-cdef uint32_t initial_sequence(nat_t *nat, const flow_key *key, uint64_t now_ns) noexcept nogil:
-    """RFC 6528: a clock of 4 microseconds plus a keyed hash of the connection's name."""
-    cdef uint64_t[5] words
-    memcpy(words, key, 40)
-    return <uint32_t>(now_ns // 4096) + <uint32_t>siphash_words(words, 5, nat.k0, nat.k1)
-
-
 cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *guest, uint64_t now_ns) noexcept nogil:
     cdef addr_t target
     cdef verdict where
+    cdef uint16_t port = p.tcp.dport
     cdef tcp_flow *flow
     cdef mail_flow mail
     cdef int fd = -1
-    cdef uint64_t[5] words
     if p.tcp.dport == 0 or p.tcp.sport == 0:
         count(nat.counters, TCP_BAD_ADDRESS)
         return
-    where = policy_of(nat, p.ip.dst, p.tcp.dport, True, &target)
+    if not divert(nat, p.ip.dst, &port, IPPROTO_TCP4, &where, &target):
+        where = policy_of(nat, p.ip.dst, p.tcp.dport, True, &target)
     if where == TO_NOWHERE:
         count(nat.counters, TCP_UNREACHABLE)
         nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, p.l3,
@@ -204,28 +204,12 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *
         count(nat.counters, TCP_NOT_ALLOWED)
         answer_reset(nat, p, guest)
         return
-    flow = <tcp_flow *>pool_get(nat.tcp_pool)
+    flow = tcp_entry_make(nat, key, guest, now_ns)
+    if flow != NULL and tcp_accept(&flow.tcb, &p.tcp, p.ip.tos & 3, now_ns) < 0:
+        tcp_entry_unmake(nat, flow)
+        flow = NULL
     if flow == NULL:
         count(nat.counters, TCP_FLOWS_FULL)
-        answer_reset(nat, p, guest)
-        return
-    flow.polled.kind = POLLED_TCP
-    flow.polled.fd = -1
-    flow.key = key[0]
-    flow.guest = guest
-    flow.src_v4 = p.ip.dst
-    flow.dst_v4 = p.ip.src
-    flow.opened_ns = now_ns
-    nat.next_id += 1
-    flow.id = nat.next_id
-    wheel_timer_init(&flow.timer, TIMER_TCP, flow)
-    memcpy(words, key, 40)
-    tcb_init(&flow.tcb, &nat.tcp, p.tcp.dport, p.tcp.sport, initial_sequence(nat, key, now_ns),
-             <uint32_t>siphash_words(words, 5, nat.k1, nat.k0))
-    if tcp_accept(&flow.tcb, &p.tcp, p.ip.tos & 3, now_ns) < 0 or table_put(nat.tcp_table, &flow.key, flow) < 0:
-        count(nat.counters, TCP_FLOWS_FULL)
-        tcb_free(&flow.tcb)
-        pool_put(nat.tcp_pool, flow)
         answer_reset(nat, p, guest)
         return
     count(nat.counters, TCP_OPENED)
@@ -240,7 +224,7 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *
         if nat_post(nat, MAIL_PENDING_FLOW, &mail, sizeof(mail), NULL, 0) < 0:
             host_failed(nat, flow, ECONNREFUSED, now_ns)
     else:
-        fd = sock_tcp_connect(<const uint8_t *>&target, p.tcp.dport, &nat.options)
+        fd = sock_tcp_connect(<const uint8_t *>&target, port, &nat.options)
         if fd < 0:
             flow.host = HOST_CLOSED
             host_failed(nat, flow, -fd, now_ns)
@@ -279,29 +263,57 @@ cdef void host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) no
         count(nat.counters, TCP_UNREACHABLE)
         if error == ENETUNREACH:
             code = ICMP4_NET_UNREACHABLE
-        quote_syn(flow, quote)
+        tcp_entry_quote_syn(flow, quote)
         nat_send_icmp_error(nat, flow.guest, 0, ICMP4_UNREACHABLE, code, 0, quote, sizeof(quote), now_ns)
     close_host(nat, flow, False)
     tcp_abort(&flow.tcb, now_ns)
     touch(nat, flow)
 
 
-cdef void quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil:
-    """The guest's SYN as an ICMP error quotes it: its IP header and the first eight bytes of TCP."""
-    cdef uint32_t iss = flow.tcb.rcv_nxt - 1
-    memset(out, 0, 28)
-    out[0] = 0x45
-    out[3] = 40
-    out[6] = 0x40
-    out[8] = 64
-    out[9] = IPPROTO_TCP4
-    put_be32(out + 12, flow.dst_v4)
-    put_be32(out + 16, flow.src_v4)
-    out[20] = <uint8_t>(flow.key.guest_port >> 8)
-    out[21] = <uint8_t>flow.key.guest_port
-    out[22] = <uint8_t>(flow.key.peer_port >> 8)
-    out[23] = <uint8_t>flow.key.peer_port
-    put_be32(out + 24, iss)
+# --- opening towards the guest
+
+cdef tcp_flow *tcp_flow_open_down(nat_t *nat, const flow_key *key, neighbor *guest, int fd, uint8_t origin,
+                                  uint64_t now_ns) noexcept nogil:
+    cdef tcp_flow *flow = tcp_entry_make(nat, key, guest, now_ns)
+    if flow == NULL:
+        return NULL
+    if poller_add(nat.poller, fd, POLL_READ | POLL_WRITE, &flow.polled) < 0:
+        tcp_entry_unmake(nat, flow)
+        return NULL
+    flow.polled.fd = fd
+    flow.host = HOST_OPEN
+    flow.host_writable = 1
+    flow.origin = origin
+    count(nat.counters, FORWARD_TCP)
+    if guest == NULL:
+        flow.resolving = 1
+    else:
+        tcp_open(&flow.tcb, now_ns)
+    touch(nat, flow)
+    return flow
+
+
+cdef void tcp_flow_resolved(nat_t *nat, tcp_flow *flow, neighbor *guest, uint64_t now_ns) noexcept nogil:
+    if not flow.resolving or flow.dead:
+        return
+    if guest == NULL:
+        count(nat.counters, FORWARD_NO_GUEST)
+        open_failed(nat, flow, EHOSTUNREACH, now_ns)
+        return
+    flow.resolving = 0
+    flow.guest = guest
+    tcp_open(&flow.tcb, now_ns)
+    touch(nat, flow)
+
+
+cdef void open_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) noexcept nogil:
+    """The guest has refused, or does not answer: the host's client gets a reset."""
+    flow.resolving = 0
+    flow.host_reset = 1
+    tcp_entry_tell_dialer(nat, flow, error)
+    close_host(nat, flow, True)
+    tcp_abort(&flow.tcb, now_ns)
+    touch(nat, flow)
 
 
 cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil:
@@ -435,11 +447,15 @@ cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns
     if events & TCP_EV_CONNECTED and not flow.connected:
         flow.connected = 1
         count(nat.counters, TCP_CONNECTED)
+        tcp_entry_tell_dialer(nat, flow, 0)
     if events & TCP_EV_FIN:
         flow.guest_fin = 1
     if events & (TCP_EV_DATA | TCP_EV_FIN):
         drain_up(nat, flow, now_ns)
-    if events & (TCP_EV_RESET | TCP_EV_TIMEOUT):
+    if events & (TCP_EV_RESET | TCP_EV_TIMEOUT) and flow.origin != ORIGIN_GUEST and not flow.connected:
+        count(nat.counters, FORWARD_REFUSED if events & TCP_EV_RESET else FORWARD_TIMED_OUT)
+        open_failed(nat, flow, ECONNREFUSED if events & TCP_EV_RESET else ETIMEDOUT, now_ns)
+    elif events & (TCP_EV_RESET | TCP_EV_TIMEOUT):
         count(nat.counters, TCP_RESET_BY_GUEST if events & TCP_EV_RESET else TCP_TIMED_OUT)
         flow.host_reset = 1
         close_host(nat, flow, True)
@@ -488,6 +504,11 @@ cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint6
     cdef int error
     if flow.dead or flow.polled.fd < 0:
         return
+    if flow.origin != ORIGIN_GUEST and not flow.connected and (
+            events & POLL_ERROR or (events & POLL_HUP and flow.origin == ORIGIN_DIALED)):
+        count(nat.counters, FORWARD_ABANDONED)      # the client has gone; nobody is left to be told
+        open_failed(nat, flow, ECONNABORTED, now_ns)
+        return
     if flow.host == HOST_CONNECTING:
         if not events & (POLL_WRITE | POLL_ERROR | POLL_HUP):
             return
@@ -508,6 +529,11 @@ cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint6
     touch(nat, flow)
 
 
+cdef bint opening_down(const tcp_flow *flow) noexcept nogil:
+    """The guest has been sent a SYN that it has not answered."""
+    return flow.tcb.state == TCP_SYN_SENT
+
+
 cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     cdef uint32_t events
     if flow.dead:
@@ -515,6 +541,12 @@ cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept n
     if flow.host == HOST_CONNECTING and now_ns - flow.opened_ns >= nat.settings.connect_timeout_ns:
         host_failed(nat, flow, ETIMEDOUT, now_ns)
         return
+    if opening_down(flow) and now_ns - flow.opened_ns >= nat.settings.connect_timeout_ns:
+        count(nat.counters, FORWARD_TIMED_OUT)
+        open_failed(nat, flow, ETIMEDOUT, now_ns)
+        return
+    if opening_down(flow):              # no answer: perhaps the address has moved to another MAC
+        nat_send_arp_request(nat, flow.dst_v4)
     if tcp_deadline(&flow.tcb) <= now_ns:
         events = tcp_timeout(&flow.tcb, now_ns)
         events_of(nat, flow, events, now_ns)
@@ -562,10 +594,16 @@ cdef bint finished(tcp_flow *flow) noexcept nogil:
     return flow.host == HOST_CLOSED or flow.host_reset or tcp_readable(&flow.tcb) == 0
 
 
+cdef inline uint64_t u64_min(uint64_t a, uint64_t b) noexcept nogil:
+    return a if a < b else b
+
+
 cdef bint settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     """One touched flow at the end of a round: read, send, set the timer, or end. True when there is more to read."""
     cdef uint64_t deadline
     cdef bint more = False
+    if flow.resolving:
+        return False
     if flow.host == HOST_OPEN and flow.host_readable and (flow.connected or flow.up_dead):
         more = pump_down(nat, flow, now_ns)
     if flow.up_dead and flow.host_eof and not flow.host_reset and tcp_unacked(&flow.tcb) == 0:
@@ -583,8 +621,8 @@ cdef bint settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
         bury(nat, flow)
         return False
     deadline = tcp_deadline(&flow.tcb)
-    if flow.host == HOST_CONNECTING and flow.opened_ns + nat.settings.connect_timeout_ns < deadline:
-        deadline = flow.opened_ns + nat.settings.connect_timeout_ns
+    if flow.host == HOST_CONNECTING or opening_down(flow):
+        deadline = u64_min(deadline, flow.opened_ns + nat.settings.connect_timeout_ns)
     if flow.next_waiting != NULL and deadline < now_ns + WAIT_NS:
         deadline = now_ns + WAIT_NS         # what is due cannot go; the link's room comes before that
     # a timer that fires too early looks again; moving it for every acknowledgement would cost more

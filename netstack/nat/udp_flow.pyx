@@ -16,6 +16,7 @@ from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
     UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_peer_seen, nat_send_icmp_error, nat_send_udp, nat_t,
 )
+from netstack.nat.divert cimport divert, diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
 from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, policy_of, verdict
 from netstack.storage.counters cimport (
@@ -145,10 +146,15 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     cdef udp_message *m
     cdef verdict where
     cdef uint16_t gso = 0
+    cdef uint16_t port = p.udp.dport
+    cdef bint diverted = False
     if guest == NULL:
         count(nat.counters, UDP_NOT_ALLOWED)
         return
-    where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
+    if divert(nat, p.ip.dst, &port, IPPROTO_UDP4, &where, &target):
+        diverted = where == TO_HOST
+    else:
+        where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
     if where != TO_HOST or p.udp.dport == 0:
         count(nat.counters, UDP_NO_PORT)
         nat_send_icmp_error(nat, guest, 0 if where == TO_NOWHERE else p.ip.dst, ICMP4_UNREACHABLE,
@@ -162,6 +168,7 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     if flow == NULL:
         return
     flow.guest = guest
+    flow.diverted |= diverted
     used(nat, flow, now_ns)
     flow.last_peer = p.dst
     flow.last_peer_port = p.udp.dport
@@ -184,7 +191,7 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     m.ttl = p.ip.ttl - 1 if p.ip.ttl <= TTL_CARRIED and addr_v4(&target) == p.ip.dst else 0
     m.tos = p.ip.tos
     memcpy(m.addr, &target, 16)
-    m.port = p.udp.dport
+    m.port = port
 
 
 cdef int send_in_pieces(udp_flow *flow, const udp_message *m) noexcept nogil:
@@ -240,6 +247,16 @@ cdef void send_failed(nat_t *nat, udp_flow *flow, const udp_message *m, int erro
                        m.data, m.length, now_ns)
 
 
+cdef bint peer_seen(nat_t *nat, const udp_flow *flow, const uint8_t *addr, uint16_t *port, uint32_t *v4) noexcept nogil:
+    """The peer as the guest knows it: what a diversion has sent elsewhere comes back from where the guest sent it."""
+    cdef addr_t a
+    if flow.diverted:
+        memcpy(&a, addr, 16)
+        if diverted_from(nat, &a, port, IPPROTO_UDP4, v4):
+            return True
+    return nat_peer_seen(nat, addr, v4)
+
+
 cdef void quote_and_send(nat_t *nat, udp_flow *flow, uint32_t src, uint8_t type, uint8_t code, uint32_t rest,
                          const uint8_t *peer, uint16_t peer_port, const uint8_t *payload, uint32_t length,
                          uint64_t now_ns) noexcept nogil:
@@ -248,7 +265,7 @@ cdef void quote_and_send(nat_t *nat, udp_flow *flow, uint32_t src, uint8_t type,
     cdef uint32_t kept = length if length < QUOTED else QUOTED
     cdef uint32_t v4 = 0
     cdef uint32_t total = 28 + length
-    if not nat_peer_seen(nat, peer, &v4):
+    if not peer_seen(nat, flow, peer, &peer_port, &v4):
         return
     memset(quote, 0, 28)
     quote[0] = 0x45
@@ -296,13 +313,14 @@ cdef void give_down(nat_t *nat, udp_flow *flow, const udp_message *m, uint64_t n
     cdef uint8_t[64] headers
     cdef frame_meta meta
     cdef iovec[2] iov
-    if not nat_peer_seen(nat, m.addr, &v4):
+    cdef uint16_t port = m.port
+    if not peer_seen(nat, flow, m.addr, &port, &v4):
         count(nat.counters, UDP_REPLY_NOT_ALLOWED)
         return
     flow.two_way = 1
     flow.bytes_down += m.length
     if m.gso_size == 0 or m.length <= m.gso_size:
-        nat_send_udp(nat, flow.guest, v4, m.port, addr_v4(&flow.key.guest), flow.key.guest_port, m.data, m.length,
+        nat_send_udp(nat, flow.guest, v4, port, addr_v4(&flow.key.guest), flow.key.guest_port, m.data, m.length,
                      m.tos, now_ns)
         flow.packets_down += 1
         count(nat.counters, UDP_DOWN)
@@ -314,7 +332,7 @@ cdef void give_down(nat_t *nat, udp_flow *flow, const udp_message *m, uint64_t n
         if flow.guest.port < 0:
             return
         iov[0].iov_base = headers
-        iov[0].iov_len = iface_udp_headers(nat.iface, flow.guest, v4, addr_v4(&flow.key.guest), m.port,
+        iov[0].iov_len = iface_udp_headers(nat.iface, flow.guest, v4, addr_v4(&flow.key.guest), port,
                                            flow.key.guest_port, m.length, m.gso_size, m.tos, 0, headers, &meta)
         iov[1].iov_base = m.data
         iov[1].iov_len = m.length
@@ -322,7 +340,7 @@ cdef void give_down(nat_t *nat, udp_flow *flow, const udp_message *m, uint64_t n
         return
     while at < m.length:                    # joined by the kernel, too large for the link: one by one
         n = m.gso_size if m.length - at > m.gso_size else m.length - at
-        nat_send_udp(nat, flow.guest, v4, m.port, addr_v4(&flow.key.guest), flow.key.guest_port, m.data + at, n,
+        nat_send_udp(nat, flow.guest, v4, port, addr_v4(&flow.key.guest), flow.key.guest_port, m.data + at, n,
                      m.tos, now_ns)
         at += n
 

@@ -55,6 +55,12 @@ cpdef enum counter:
     PING_FLOWS_FULL
     PING_SEND_FAILED
     PING_REPLY_IGNORED
+    FORWARD_NO_GUEST        # a client of a published port whose guest is not known or does not answer ARP
+    FORWARD_REFUSED         # a client of a published port, or a dial, that the guest refused
+    FORWARD_TIMED_OUT       # ... or did not answer
+    FORWARD_ABANDONED       # the client had gone before the guest answered
+    FORWARD_FAILED          # the host gave no descriptor, or did not take a datagram
+    FORWARD_EVICTED         # a client of a published UDP port that made room for another
     DNS_JUNK                # a message to the DNS port that deserves no answer
     DNS_PENDING_FULL
     DNS_REPLY_MISMATCH      # an upstream answer that fits no query
@@ -88,6 +94,11 @@ cpdef enum counter:
     TCP_RETRANSMITS
     TCP_BYTES_UP
     TCP_BYTES_DOWN
+    FORWARD_TCP             # connections into guests
+    FORWARD_CLIENTS         # clients of published UDP ports
+    FORWARD_DOWN            # datagrams
+    FORWARD_UP
+    ARP_REQUESTS            # of ours
     UDP_FLOWS
     UDP_UP
     UDP_DOWN

@@ -209,7 +209,18 @@ class TestNetwork:
             assert (output, process.returncode) == ("hello\n", 0), errors
 
 
-PLAIN = {"mtu": 1500, "network": None, "dns": (), "no_host_loopback": False, "pcap": None, "verbose": False}
+PLAIN = {
+    "mtu": 1500,
+    "network": None,
+    "dns": (),
+    "no_host_loopback": False,
+    "publish": (),
+    "publish_source": None,
+    "gateway_forwards": None,
+    "forwards": None,
+    "pcap": None,
+    "verbose": False,
+}
 PLAIN |= {"impair": None, "impair_up": None, "impair_down": None}
 
 
@@ -225,6 +236,7 @@ PLAIN |= {"impair": None, "impair_up": None, "impair_down": None}
         (["--mtu=9000", "true"], {"argv": ("true",), "mtu": 9000}),
         (["-v", "x", "-v"], {"argv": ("x", "-v"), "verbose": True}),
         (["--no-host-loopback", "x"], {"argv": ("x",), "no_host_loopback": True}),
+        (["-p", "8080:80", "--publish=53/udp", "x"], {"argv": ("x",), "publish": ("8080:80", "53/udp")}),
         (["--dns=1.1.1.1", "--dns", "8.8.8.8#53", "--pcap", "f", "x"],
          {"argv": ("x",), "dns": ("1.1.1.1", "8.8.8.8#53"), "pcap": "f"}),
         (["--network", "10.0.0.0/8", "--", "--", "x"], {"argv": ("--", "x"), "network": "10.0.0.0/8"}),

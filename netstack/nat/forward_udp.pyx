@@ -1,0 +1,221 @@
+"""Published UDP ports: a client's datagrams reach the guest with the client's address, and answers leave by the
+published socket. A mapping that has seen traffic both ways lives as long as any UDP flow; at the limit the one that
+has been silent longest makes room.
+"""
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from netstack.host.poller cimport POLL_READ, poller_rearm
+from netstack.host.sockets cimport sock_udp_recv, sock_udp_send, udp_message
+from netstack.iface.interface cimport iface_is_guest
+from netstack.iface.packet cimport packet
+from netstack.nat.context cimport UDP_RECV_BATCH, UDP_RECV_ROOM, nat_client_seen, nat_t
+from netstack.nat.flow cimport client_key, flow_key, forward_client, forward_t
+from netstack.nat.resolve cimport resolve_send
+from netstack.storage.counters cimport (
+    FORWARD_CLIENTS, FORWARD_DOWN, FORWARD_EVICTED, FORWARD_FAILED, FORWARD_NO_GUEST, FORWARD_UP, count,
+)
+from netstack.storage.frame cimport GSO_UDP
+from netstack.storage.siphash cimport siphash_words
+from netstack.storage.table cimport table_del, table_get, table_len, table_put
+from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer, wheel_timer_init
+from netstack.wire.addr cimport addr_from_v4, addr_from_v6, addr_v4
+from netstack.wire.ipv4 cimport IPPROTO_UDP4
+
+cdef enum:
+    ROUNDS = 4
+    FIRST_PORT = 49152          # the dynamic ports (RFC 6335)
+    PORTS = 16384
+
+
+cdef void unlink_client(nat_t *nat, forward_client *c) noexcept nogil:
+    if c.newer != NULL:
+        c.newer.older = c.older
+    else:
+        nat.client_newest = c.older
+    if c.older != NULL:
+        c.older.newer = c.newer
+    else:
+        nat.client_oldest = c.newer
+
+
+cdef void link_newest(nat_t *nat, forward_client *c) noexcept nogil:
+    c.newer = NULL
+    c.older = nat.client_newest
+    if nat.client_newest != NULL:
+        nat.client_newest.newer = c
+    else:
+        nat.client_oldest = c
+    nat.client_newest = c
+
+
+cdef void used(nat_t *nat, forward_client *c, uint64_t now_ns) noexcept nogil:
+    c.last_ns = now_ns
+    if now_ns - c.listed_ns > 1000000000 and nat.client_newest != c:    # exact to a second is exact enough
+        c.listed_ns = now_ns
+        unlink_client(nat, c)
+        link_newest(nat, c)
+
+
+cdef void drop_client(nat_t *nat, forward_client *c) noexcept nogil:
+    wheel_cancel(nat.wheel, &c.timer)
+    table_del(nat.clients, &c.client)
+    table_del(nat.client_keys, &c.key)
+    unlink_client(nat, c)
+    free(c)
+
+
+cdef uint64_t idle_ns(const nat_t *nat, const forward_client *c) noexcept nogil:
+    return nat.settings.udp_two_way_ns if c.two_way else nat.settings.udp_one_way_ns
+
+
+cdef bint choose_port(nat_t *nat, flow_key *key, uint16_t wanted) noexcept nogil:
+    cdef uint64_t[2] words
+    cdef uint32_t start
+    cdef int i
+    key.peer_port = wanted
+    if wanted and table_get(nat.client_keys, key) == NULL:
+        return True
+    words[0] = key.peer.w[1]
+    words[1] = wanted
+    start = <uint32_t>siphash_words(words, 2, nat.k1, nat.k0)
+    for i in range(PORTS):
+        key.peer_port = <uint16_t>(FIRST_PORT + (start + <uint32_t>i) % PORTS)
+        if table_get(nat.client_keys, key) == NULL:
+            return True
+    return False
+
+
+cdef forward_client *client_for(nat_t *nat, forward_t *f, const udp_message *m, uint64_t now_ns) noexcept nogil:
+    cdef client_key key
+    cdef forward_client *c
+    memset(&key, 0, sizeof(key))
+    key.addr = addr_from_v6(m.addr)
+    key.forward = <uint64_t><size_t>f
+    key.port = m.port
+    c = <forward_client *>table_get(nat.clients, &key)
+    if c != NULL:
+        return c
+    if table_len(nat.clients) >= nat.settings.max_udp and nat.client_oldest != NULL:
+        count(nat.counters, FORWARD_EVICTED)
+        drop_client(nat, nat.client_oldest)
+    c = <forward_client *>calloc(1, sizeof(forward_client))
+    if c == NULL:
+        return NULL
+    c.client = key
+    c.through = f
+    c.key.guest = addr_from_v4(f.guest)
+    c.key.peer = addr_from_v4(nat_client_seen(nat, f.as_gateway, m.addr))
+    c.key.guest_port = f.guest_port
+    c.key.protocol = IPPROTO_UDP4
+    if not choose_port(nat, &c.key, m.port) or table_put(nat.clients, &c.client, c) < 0:
+        free(c)
+        return NULL
+    if table_put(nat.client_keys, &c.key, c) < 0:
+        table_del(nat.clients, &c.client)
+        free(c)
+        return NULL
+    c.listed_ns = now_ns
+    link_newest(nat, c)
+    wheel_timer_init(&c.timer, TIMER_CLIENT, c)
+    wheel_arm(nat.wheel, &c.timer, now_ns + nat.settings.udp_one_way_ns)
+    count(nat.counters, FORWARD_CLIENTS)
+    return c
+
+
+cdef void give_down(nat_t *nat, forward_t *f, const udp_message *m, uint64_t now_ns) noexcept nogil:
+    cdef forward_client *c
+    if f.guest == 0 or not iface_is_guest(nat.iface, f.guest):
+        count(nat.counters, FORWARD_NO_GUEST)
+        return
+    c = client_for(nat, f, m, now_ns)
+    if c == NULL:
+        count(nat.counters, FORWARD_FAILED)
+        return
+    used(nat, c, now_ns)
+    if resolve_send(nat, f.guest, addr_v4(&c.key.peer), IPPROTO_UDP4, c.key.peer_port, f.guest_port, m.tos, m.data,
+                    m.length, now_ns) == 0:
+        count(nat.counters, FORWARD_DOWN)
+
+
+cdef bint forward_udp_readable(nat_t *nat, forward_t *f, uint64_t now_ns) noexcept nogil:
+    cdef udp_message[UDP_RECV_BATCH] messages
+    cdef int rounds = ROUNDS
+    cdef int i, n
+    while rounds > 0:
+        rounds -= 1
+        for i in range(UDP_RECV_BATCH):
+            messages[i].data = nat.recv_memory + i * UDP_RECV_ROOM
+            messages[i].length = UDP_RECV_ROOM
+        n = sock_udp_recv(f.polled.fd, messages, UDP_RECV_BATCH)
+        if n == -EAGAIN or n == 0:
+            poller_rearm(nat.poller, f.polled.fd, POLL_READ)
+            return False
+        if n < 0:                       # an earlier answer's error; the next call goes on
+            count(nat.counters, FORWARD_FAILED)
+            continue
+        for i in range(n):
+            give_down(nat, f, &messages[i], now_ns)
+    return True
+
+
+cdef bint forward_udp_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
+    cdef flow_key key
+    cdef forward_client *c
+    cdef udp_message m
+    cdef uint32_t at = 0, n
+    cdef uint32_t step = p.payload_length
+    cdef int r
+    if table_len(nat.client_keys) == 0:
+        return False
+    key.guest = p.src
+    key.peer = p.dst
+    key.guest_port = p.udp.sport
+    key.peer_port = p.udp.dport
+    key.protocol = IPPROTO_UDP4
+    c = <forward_client *>table_get(nat.client_keys, &key)
+    if c == NULL:
+        return False
+    c.two_way = 1
+    used(nat, c, now_ns)
+    memset(&m, 0, sizeof(m))
+    memcpy(m.addr, &c.client.addr, 16)
+    m.port = <uint16_t>c.client.port
+    m.tos = p.ip.tos
+    if p.meta.gso_type == GSO_UDP and p.meta.gso_size and p.payload_length > p.meta.gso_size:
+        if nat.udp_gso:
+            m.gso_size = p.meta.gso_size
+        else:
+            step = p.meta.gso_size      # a super-frame over a socket that cannot segment
+    while True:
+        n = p.payload_length - at if p.payload_length - at < step else step
+        m.data = <uint8_t *>p.payload + at
+        m.length = n
+        r = sock_udp_send(c.through.polled.fd, &m, 1)
+        if r < 0 and r != -EAGAIN:
+            # the first call may have reported an earlier datagram's error
+            r = sock_udp_send(c.through.polled.fd, &m, 1)
+        count(nat.counters, FORWARD_UP if r > 0 else FORWARD_FAILED)
+        at += n
+        if at >= p.payload_length:
+            return True
+
+
+cdef void forward_udp_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept nogil:
+    cdef forward_client *c = <forward_client *>timer.owner
+    if now_ns - c.last_ns >= idle_ns(nat, c):
+        drop_client(nat, c)
+    else:
+        wheel_arm(nat.wheel, &c.timer, c.last_ns + idle_ns(nat, c))
+
+
+cdef void forward_udp_forget(nat_t *nat, forward_t *f) noexcept nogil:
+    cdef forward_client *c = nat.client_oldest
+    cdef forward_client *newer
+    while c != NULL:
+        newer = c.newer
+        if c.through == f:
+            drop_client(nat, c)
+        c = newer
