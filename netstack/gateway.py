@@ -413,8 +413,8 @@ class Gateway(ReachMethods):
             fd, name, granted = namespace.open_tap(name)
         except OSError as err:
             raise SandboxError(
-                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user with "
-                f"ip tuntap add {name} mode tap user $USER"
+                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user "
+                f"with ip tuntap add {name} mode tap user $USER"
             ) from None
         self.add_tap(fd, granted, label=f"tap:{name}")
         return f"tap:{name}"

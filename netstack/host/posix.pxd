@@ -151,9 +151,10 @@ cdef extern from * nogil:
         *r = host_fresh(fds[0]);
         *w = host_fresh(fds[1]);
         return 0;
-    #endif } /* Makes two descriptors (perhaps one and the same) fit for the engine and gives a duplicate of
-    out, above the standard
-       three, which can be polled apart from in. */
+    #endif
+    }
+    /* Makes two descriptors (perhaps one and the same) fit for the engine and gives a duplicate of out, above the
+       standard three, which can be polled apart from in. */
     static inline int host_link_prepare(int in, int out, int buffer) {
         int fds[2], i, copy;
         fds[0] = in;

@@ -83,7 +83,9 @@ def test_musts_without_a_test_are_listed() -> None:
 
 
 def test_the_whole_of_appendix_b() -> None:
-    assert {c.name for c in CLAUSES if c.page == "9293" and "-" in c.name and c.name[-1].isdigit()} == APPENDIX_B
+    assert {
+        c.name for c in CLAUSES if c.page == "9293" and "-" in c.name and c.name[-1].isdigit()
+    } == APPENDIX_B
 
 
 def test_every_page_is_in_the_index() -> None:

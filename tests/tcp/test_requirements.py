@@ -27,7 +27,9 @@ def test_mss_only_in_syn() -> None:
     t.close()
     g >> DATA(100, seq=101)
     for _, header, _, _ in t.out:
-        assert header.mss is None and header.wscale is None and not header.sack_permitted
+        assert header.mss is None
+        assert header.wscale is None
+        assert not header.sack_permitted
     assert len(t.out) >= 6
 
 
@@ -48,7 +50,7 @@ def test_keep_alive_of_the_gateway_is_two_hours() -> None:
 
 def test_source_quench_and_soft_errors_do_nothing() -> None:
     """Type 4, and unreachable 0, 1 and 5, time exceeded, parameter problem: neither hard nor too big."""
-    t, g = flight(10)
+    t, _g = flight(10)
     cwnd = t.info["cwnd"]
     t.icmp(1, hard=False, mtu=0)
     t.silence()
@@ -166,7 +168,7 @@ def test_cubic_is_not_slower_than_reno_on_a_short_path() -> None:
 
 def test_fast_convergence() -> None:
     """A second loss below the last one's window lowers the plateau, so that others get room."""
-    t, g = established()
+    t, _g = established()
     rounds(t, 2, RTT)
     lose_one(t, RTT)
     high = t.info["ssthresh"]
