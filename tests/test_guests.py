@@ -372,7 +372,7 @@ def test_guests_without_a_handshake(gateway: Gateway, tmp_path: Path, kind: str)
 
 
 def test_tcp_and_inherited(gateway: Gateway) -> None:
-    (place,) = gateway.listen("qemu+tcp:127.0.0.1:0")
+    (place,) = gateway.listen_for_guests("qemu+tcp:127.0.0.1:0")
     port = int(place.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)):
         until(lambda: len(gateway.links()) == 1)
