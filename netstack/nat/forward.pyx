@@ -121,7 +121,6 @@ cdef tcp_flow *open_down(nat_t *nat, uint32_t guest_v4, uint16_t guest_port, uin
                          uint8_t origin, uint64_t now_ns) noexcept nogil:
     cdef flow_key key
     cdef neighbor *guest = resolve_known(nat, guest_v4)
-    cdef tcp_flow *flow
     key.guest = addr_from_v4(guest_v4)
     key.peer = addr_from_v4(peer)
     key.guest_port = guest_port
