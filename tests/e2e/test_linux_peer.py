@@ -18,7 +18,7 @@ pytestmark = pytest.mark.netns
 SAMPLE = [
     (Cell(1.0, 20, 0.0), "up", "cubic"),
     (Cell(1.0, 20, 1.0), "down", "cubic"),
-    (Cell(5.0, 20), "up", "bbr"),
+    (Cell(5.0, 20), "up", "reno"),
 ]
 WAYS = [*(("up", control) for control in CONTROLS), ("down", "cubic")]
 
