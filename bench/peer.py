@@ -88,12 +88,12 @@ class Cell:
     def impairment(self, seed: int = 1) -> dict[str, float]:
         """What :class:`netstack.link.impair.Impairment` takes, for one way."""
         out = {"loss": self.loss, "delay": self.rtt / 2, "reorder": self.reorder, "seed": seed}
-        return {**out, "rate": self.rate} if self.rate else out
+        return {**out, "rate": self.rate, "queue": 200} if self.rate else out
 
     @property
     def slow(self) -> bool:
         """True where the path, and not the processor, is what limits: many streams fit beside each other."""
-        return self.rtt >= 20 and self.loss >= 0.1
+        return self.loss >= 5 or (self.rtt >= 20 and self.loss >= 0.1)
 
     def __str__(self) -> str:
         return f"loss {self.loss:g} %, {self.rtt} ms, reordering {self.reorder:g} %"
@@ -245,7 +245,7 @@ def measure(
 
     for _ in range(rounds):
         sides = (("netstack", figure.netstack), ("linux", figure.linux))
-        if peers.cell.slow:
+        if peers.cell.slow and control != "bbr":  # which fills any path, lossy or not
             waiting = [one(peer, out) for _ in range(streams) for peer, out in sides]
             for wait in waiting:
                 wait(seconds + 60)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.netns
 SAMPLE = [
     (Cell(1.0, 20, 0.0), "up", "cubic"),
     (Cell(1.0, 20, 1.0), "down", "cubic"),
-    (Cell(5.0, 20), "up", "bbr"),
+    (Cell(5.0, 20), "up", "reno"),
 ]
 WAYS = [*(("up", control) for control in CONTROLS), ("down", "cubic")]
 
@@ -32,7 +32,12 @@ def test_a_sample(cell: Cell, direction: str, control: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("cell", [Cell(*c) for c in itertools.product(LOSSES, RTTS, REORDERS)], ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    # Without delay the processor would be compared, and not TCP: there the path has 100 Mbit/s.
+    [Cell(*c, rate=0 if c[1] else 100) for c in itertools.product(LOSSES, RTTS, REORDERS)],
+    ids=str,
+)
 def test_every_cell(cell: Cell) -> None:
     with Peers(cell) as peers:
         figures = [measure(peers, way, control, seconds=3, rounds=5, streams=8) for way, control in WAYS]
