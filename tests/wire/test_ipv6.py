@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scapy.layers.inet6 import (
     IPv6,
@@ -74,6 +74,8 @@ def test_golden() -> None:
 
 @given(HEADERS, st.binary(max_size=64))
 def test_scapy_reads_what_we_build(header: IPv6Header, payload: bytes) -> None:
+    # scapy takes the payload apart as well, and fails on a routing or mobility header cut short
+    assume(header.next_header not in (ROUTING, 135))
     theirs = IPv6(header.build(payload))
     assert (IPv6Address(theirs.src), IPv6Address(theirs.dst)) == (header.src, header.dst)
     assert (theirs.tc, theirs.fl, theirs.hlim) == (header.traffic_class, header.flow_label, header.hop_limit)
