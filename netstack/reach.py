@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, NetstackError
-from .publish import PortSpec, bind
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .engine import Engine
+    from .publish import PortSpec
     from .services.dhcp4 import DhcpServer
 
 __all__ = ["DatagramSocket", "Listener", "Published", "Reach", "ReachMethods", "StreamServer"]
@@ -241,6 +241,8 @@ class Reach:
     # --- published ports
 
     def publish(self, spec: PortSpec) -> Published:
+        from .publish import bind
+
         sockets = bind(spec)
         addresses = [sock.getsockname()[:2] if not spec.path else spec.path for sock, _ in sockets]
         with self._lock:
@@ -338,6 +340,8 @@ class Reach:
         with self._lock:
             self._next_rule += 1
             rule = self._next_rule
+            from .publish import PortSpec
+
             self._rules[rule] = PortSpec(port, protocol="udp", guest=guest)
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -532,6 +536,8 @@ class ReachMethods:
             ConfigError: the notation is wrong.
             PublishError: in use, not permitted, or no such address; the message says what to do.
         """
+        from .publish import PortSpec
+
         return self._reaching().publish(PortSpec.parse(spec) if isinstance(spec, str) else spec)
 
     def dial(self, address: str, port: int, timeout: float | None = None) -> socket.socket:
