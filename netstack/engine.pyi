@@ -5,6 +5,9 @@ from typing_extensions import disjoint_base
 from netstack.link.memory import MemoryLink
 from netstack.services.dns_table import DnsTable
 
+FRAMINGS: dict[str, int]
+KINDS: dict[str, int]
+
 @disjoint_base
 class Engine:
     def __init__(self, settings: dict[str, Any]) -> None: ...

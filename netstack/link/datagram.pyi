@@ -1,6 +1,8 @@
+from typing_extensions import Self
+
 from .face import Link
 
 KINDS: dict[str, int]
 
 class DatagramLink(Link):
-    def __init__(self, fd: int, kind: str = "connected", mtu: int = 1500) -> None: ...
+    def __new__(cls, fd: int, kind: str = "connected", mtu: int = 1500) -> Self: ...
