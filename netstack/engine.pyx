@@ -25,7 +25,6 @@ from netstack.loop cimport (
     engine_deadline, engine_look_at_links, engine_round, engine_run, engine_sink, engine_stop, engine_t, flow_info,
     flows_arg, held_address, port_mac, udp_out, upstreams_arg,
 )
-from netstack.link.impair cimport Impairment
 from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.command cimport (
     COMMAND_DIAL, COMMAND_DIVERT, COMMAND_FORWARD, COMMAND_PING, COMMAND_PREFIXES, COMMAND_RETARGET, COMMAND_UNDIVERT,
@@ -451,7 +450,8 @@ cdef class Engine:
         return new.sent_ns
 
     def divert(self, address, uint16_t port, int protocol, target=None) -> None:
-        """Puts something at an address and port of the virtual network: the host's server at ``target`` (address, port),
+        """Puts something at an address and port of the virtual network: the host's server at ``target``
+        (address, port),
         or, with None, what the control plane gives for each connection (MAIL_PENDING_FLOW).
 
         Raises:

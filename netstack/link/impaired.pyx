@@ -4,7 +4,7 @@ It stands in front of another link and holds frames until they are due; the engi
 (``advance``) and asks when to come back (``deadline``). Super-frames are cut into the packets of a real wire
 on their way in, so that each packet meets its own fate.
 """
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from netstack.host.sockets cimport iovec
@@ -46,8 +46,8 @@ cdef int impaired_recv(link_t *link, link_frame *out) noexcept nogil:
     cdef link_frame frame
     cdef iovec whole
     cdef uint32_t sent
-    cdef int i, rc
-    for i in range(BURST):
+    cdef int _i, rc
+    for _i in range(BURST):
         if m.closed:
             break
         rc = m.inner.recv(m.inner, &frame)

@@ -19,7 +19,7 @@ cdef bint divert(const nat_t *nat, uint32_t dst, uint16_t *port, uint16_t protoc
                  addr_t *target) noexcept nogil
 # The address and port under which a guest knows the host's server at addr:*port, where it has come by a diversion.
 cdef bint diverted_from(const nat_t *nat, const addr_t *addr, uint16_t *port, uint16_t protocol,
-                         uint32_t *v4) noexcept nogil
+                        uint32_t *v4) noexcept nogil
 cdef int divert_add(nat_t *nat, const diversion *d) noexcept nogil         # 0, -EEXIST, -EADDRNOTAVAIL or -ENOMEM
 cdef int divert_remove(nat_t *nat, const diversion *d) noexcept nogil      # 0 or -ENOENT
 cdef void divert_prefixes(nat_t *nat, const divert_prefix_t *prefixes, uint32_t n) noexcept nogil

@@ -52,7 +52,7 @@ cdef bint divert(const nat_t *nat, uint32_t dst, uint16_t *port, uint16_t protoc
 
 
 cdef bint diverted_from(const nat_t *nat, const addr_t *addr, uint16_t *port, uint16_t protocol,
-                         uint32_t *v4) noexcept nogil:
+                        uint32_t *v4) noexcept nogil:
     cdef uint32_t cursor = 0
     cdef entry_t *entry
     if table_len(nat.diversions) == 0:

@@ -126,7 +126,7 @@ ctypedef struct client_key:     # 32 bytes: who has sent to which socket
     uint32_t port
     uint32_t zero
 
-ctypedef struct forward_client: # one client of a published UDP port
+ctypedef struct forward_client:     # one client of a published UDP port
     flow_key key                # as the guest sees it
     client_key client           # as the host does
     forward_t *through
