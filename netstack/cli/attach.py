@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import click
 
@@ -50,19 +51,8 @@ def attach(
     ifname: str,
     no_configure: bool,
     ready_fd: int | None,
-    mtu: int,
-    network: str | None,
-    dns: tuple[str, ...],
-    no_host_loopback: bool,
-    publish: tuple[str, ...],
-    publish_source: str | None,
-    gateway_forwards: str | None,
-    forwards: str | None,
-    pcap: str | None,
     verbose: bool,
-    impair: str | None = None,
-    impair_up: str | None = None,
-    impair_down: str | None = None,
+    **network: Any,
 ) -> int:
     """Give a network to a namespace that exists already.
 
@@ -73,20 +63,7 @@ def attach(
     require_linux("attach")
     if not 1 <= len(os.fsencode(ifname)) <= 15 or "/" in ifname or any(c.isspace() for c in ifname):
         raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
-    config = network_config(
-        mtu=mtu,
-        network=network,
-        dns=dns,
-        no_host_loopback=no_host_loopback,
-        publish=publish,
-        publish_source=publish_source,
-        gateway_forwards=gateway_forwards,
-        forwards=forwards,
-        pcap=pcap,
-        impair=impair,
-        impair_up=impair_up,
-        impair_down=impair_down,
-    )
+    config = network_config(**network)
     from netstack.sandbox import Interface, Netns, open_tap_in, random_mac
 
     stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from netstack.config import Config
     from netstack.gateway import Gateway
 
-__all__ = ["network_config", "network_options", "parse_plainly", "print_summary", "require_linux"]
+__all__ = [
+    "NETWORK_OPTIONS",
+    "network_changes",
+    "network_config",
+    "network_options",
+    "parse_plainly",
+    "print_summary",
+    "require_linux",
+]
 
 MTU_RANGE = (576, 65521)  # to what netstack.sandbox.MAX_MTU says
 
@@ -83,6 +91,14 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
 )
 
 
+def _name(flags: tuple[str, ...]) -> str:
+    return flags[-1][2:].replace("-", "_")
+
+
+#: The names of the options that `network_changes` takes.
+NETWORK_OPTIONS = tuple(_name(flags) for flags, *_ in OPTIONS if "--verbose" not in flags)
+
+
 def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a click command the options that `network_config` takes, and ``--verbose``."""
     import click
@@ -103,10 +119,8 @@ def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def parse_plainly(arguments: list[str]) -> dict[str, Any] | None:
     """Options of a network, then a command as ``argv``; None where there is anything to explain."""
-    found: dict[str, Any] = {flags[-1][2:].replace("-", "_"): default for flags, _, default, _, _ in OPTIONS}
-    kinds = {
-        flag: (flags[-1][2:].replace("-", "_"), kind) for flags, kind, _, _, _ in OPTIONS for flag in flags
-    }
+    found: dict[str, Any] = {_name(flags): default for flags, _, default, _, _ in OPTIONS}
+    kinds = {flag: (_name(flags), kind) for flags, kind, _, _, _ in OPTIONS for flag in flags}
     at = 0
     while at < len(arguments):
         flag, equals, value = arguments[at].partition("=")
@@ -132,37 +146,26 @@ def parse_plainly(arguments: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def network_config(
+def network_changes(
     *,
-    mtu: int,
-    network: str | None,
-    dns: tuple[str, ...],
-    no_host_loopback: bool,
-    publish: tuple[str, ...] = (),
-    publish_source: str | None = None,
-    gateway_forwards: str | None = None,
-    forwards: str | None = None,
-    pcap: str | None,
+    network: str | None = None,
+    no_host_loopback: bool = False,
     impair: str | None = None,
     impair_up: str | None = None,
     impair_down: str | None = None,
-) -> Config:
-    """The settings that the options stand for.
+    **plain: Any,
+) -> dict[str, Any]:
+    """What the options of `OPTIONS` say of a `Config`: its keys with their values, those that were said.
+
+    An option of the same name as a key passes as it is.
 
     Raises:
         ConfigError: a value cannot be used.
     """
-    import ipaddress
-
-    from netstack.config import Config
-
-    changes: dict[str, Any] = {"mtu": mtu, "pcap": pcap, "dns": dns or None, "publish": publish} | {
-        "gateway_forwards": gateway_forwards,
-        "forwards": forwards,
-    }
-    if publish_source is not None:
-        changes["publish_source"] = publish_source
+    changes = {key: value for key, value in plain.items() if value not in (None, ())}
     if network is not None:
+        import ipaddress
+
         try:
             net = ipaddress.IPv4Network(network)
         except ValueError as err:
@@ -182,7 +185,18 @@ def network_config(
             changes[key] = text
     if no_host_loopback:
         changes["host_alias"] = None
-    return Config(**changes)
+    return changes
+
+
+def network_config(**options: Any) -> Config:
+    """The settings that the options stand for, the rest by default.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+    from netstack.config import Config
+
+    return Config(**network_changes(**options))
 
 
 def require_linux(command: str) -> None:

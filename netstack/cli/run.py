@@ -60,19 +60,8 @@ class SignalRelay:
 
 def run(
     argv: tuple[str, ...],
-    mtu: int,
-    network: str | None,
-    dns: tuple[str, ...],
-    no_host_loopback: bool,
-    publish: tuple[str, ...],
-    publish_source: str | None,
-    gateway_forwards: str | None,
-    forwards: str | None,
-    pcap: str | None,
     verbose: bool,
-    impair: str | None = None,
-    impair_up: str | None = None,
-    impair_down: str | None = None,
+    **network: Any,
 ) -> int:
     """Runs a command in a sandbox with a network; its exit status.
 
@@ -82,20 +71,7 @@ def run(
         CommandError: the command cannot be executed.
     """
     require_linux("run")
-    config = network_config(
-        mtu=mtu,
-        network=network,
-        dns=dns,
-        no_host_loopback=no_host_loopback,
-        publish=publish,
-        publish_source=publish_source,
-        gateway_forwards=gateway_forwards,
-        forwards=forwards,
-        pcap=pcap,
-        impair=impair,
-        impair_up=impair_up,
-        impair_down=impair_down,
-    )
+    config = network_config(**network)
     from netstack.sandbox import Interface, Sandbox, random_mac
 
     interface = Interface(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from netstack.cli.options import network_config, network_options, print_summary
+from netstack.cli.options import NETWORK_OPTIONS, network_changes, network_options, print_summary
 from netstack.config import SOURCE_RULES
 from netstack.config_file import LOG_FORMATS, LOG_LEVELS, ServiceConfig, load, parse_guest, to_toml
 from netstack.errors import ConfigError
@@ -89,18 +89,7 @@ def effective(ctx: click.Context, given: dict[str, Any]) -> ServiceConfig:
     said = {
         name for name in given if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
     }  # fmt: skip
-    plain = ("mtu", "network", "dns", "no_host_loopback", "pcap")
-    spoken = network_config(**{key: given[key] for key in plain})
-    changes: dict[str, Any] = {}
-    for option, keys in (
-        ("mtu", ("mtu",)),
-        ("network", ("network", "gateway", "host_alias", "first_guest", "last_guest")),
-        ("dns", ("dns",)),
-        ("no_host_loopback", ("host_alias",)),
-        ("pcap", ("pcap",)),
-    ):
-        if option in said:
-            changes |= {key: getattr(spoken, key) for key in keys}
+    changes = network_changes(**{name: given[name] for name in NETWORK_OPTIONS if name in said})
     if "isolate" in said:
         changes["isolation"] = given["isolate"]
     if "source_check" in said or not path:

@@ -1,0 +1,45 @@
+"""``netstack config``, which shows what ``netstack serve`` would do: every option of a network is heard there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netstack.cli.main import main
+from netstack.cli.options import NETWORK_OPTIONS
+
+SAID = {
+    "mtu": ("--mtu=9000", "mtu = 9000"),
+    "network": ("--network=10.9.0.0/24", 'gateway = "10.9.0.1"'),
+    "dns": ("--dns=10.0.0.53", 'dns = ["10.0.0.53"]'),
+    "no_host_loopback": ("--no-host-loopback", 'host_alias = ""'),
+    "publish": ("--publish=8080:80", 'publish = ["8080:80"]'),
+    "publish_source": ("--publish-source=gateway", 'publish_source = "gateway"'),
+    "gateway_forwards": ("--gateway-forwards=/g.json", 'gateway_forwards = "/g.json"'),
+    "forwards": ("--forwards=/f.json", 'forwards = "/f.json"'),
+    "impair": ("--impair=loss=1%", 'impair_down = "loss=1%"'),
+    "impair_up": ("--impair-up=loss=2%", 'impair_up = "loss=2%"'),
+    "impair_down": ("--impair-down=loss=3%", 'impair_down = "loss=3%"'),
+    "pcap": ("--pcap=/all.pcap", 'pcap = "/all.pcap"'),
+}
+
+
+def test_no_option_is_forgotten() -> None:
+    assert set(SAID) == set(NETWORK_OPTIONS)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_option_is_heard(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    argument, line = SAID[name]
+    assert main(["config", argument]) == 0
+    assert line in capfd.readouterr().out.splitlines()
+
+
+def test_options_stand_above_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "netstack.toml"
+    file.write_text('mtu = 9000\npublish = ["8080:80"]\n')
+    assert main(["config", "--config", str(file), "--publish=9090:90"]) == 0
+    out = capfd.readouterr().out.splitlines()
+    assert 'publish = ["9090:90"]' in out
+    assert "mtu = 9000" in out
