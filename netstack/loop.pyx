@@ -43,6 +43,7 @@ from netstack.storage.wheel cimport (
 )
 from netstack.switch cimport SWITCH_FLOOD, switch_forget_port, switch_learn, switch_lookup
 from netstack.wire.addr cimport addr_from_v4, addr_t
+from netstack.wire.be cimport be32
 from netstack.wire.icmp4 cimport ICMP4_TIME_EXCEEDED
 
 cdef extern from *:
@@ -198,14 +199,14 @@ cdef bint switch_frame(engine_t *e, port_t *port, const link_frame *frame) noexc
     cdef int i
     if frame.length < 14:
         return True
-    if e.source_rule and not memcmp6(frame.data + 6, port.mac):
+    if e.source_rule and not same_mac(frame.data + 6, port.mac):
         where = switch_lookup(e.switch, frame.data + 6, e.now_ns)
         if where > 0 and where != port.index:
             count(e.counters, FRAME_SPOOFED)
             return False
     if switch_learn(e.switch, frame.data + 6, port.index, e.now_ns) < 0:
         count(e.counters, SWITCH_FULL)
-    if memcmp6(frame.data, e.iface.mac):
+    if same_mac(frame.data, e.iface.mac):
         return True
     if e.isolated:
         if frame.data[0] & 1:
@@ -228,7 +229,7 @@ cdef bint switch_frame(engine_t *e, port_t *port, const link_frame *frame) noexc
     return where == port.index
 
 
-cdef bint memcmp6(const uint8_t *a, const uint8_t *b) noexcept nogil:
+cdef bint same_mac(const uint8_t *a, const uint8_t *b) noexcept nogil:
     return (a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[4] == b[4] and a[5] == b[5])
 
 
@@ -290,8 +291,7 @@ cdef void expire_fragments(engine_t *e) noexcept nogil:
     while fragments_expire(&e.iface.fragments, e.now_ns, e.counters, quote, &n) > 0:
         if n == 0:
             break
-        src = addr_from_v4((<uint32_t>quote[12] << 24) | (<uint32_t>quote[13] << 16)
-                           | (<uint32_t>quote[14] << 8) | quote[15])
+        src = addr_from_v4(be32(quote + 12))
         to = neighbors_find(&e.iface.neighbors, &src)
         if to != NULL:
             nat_send_icmp_error(e.nat, to, 0, ICMP4_TIME_EXCEEDED, 1, 0, quote, n, e.now_ns)

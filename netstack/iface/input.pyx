@@ -140,6 +140,7 @@ cdef int input_ipv4(iface_t *f, const uint8_t *data, uint32_t length, uint64_t n
     p.l3 = data
     p.l4 = data + n
     p.l4_length = p.ip.total_length - n
+    p.guest = NULL
     broadcast = dst == 0xffffffffu or dst == f.broadcast or dst == f.network
     if src == 0:
         # a guest without an address may only ask for one
@@ -152,9 +153,11 @@ cdef int input_ipv4(iface_t *f, const uint8_t *data, uint32_t length, uint64_t n
     elif not iface_is_guest(f, src):
         count(f.counters, IP_SPOOFED)
         return IFACE_DROPPED
-    elif neighbors_learn(&f.neighbors, &p.src, p.eth.src, p.port, now_ns) == NULL:
-        count(f.counters, NEIGHBORS_FULL)
-        return IFACE_DROPPED
+    else:
+        p.guest = neighbors_learn(&f.neighbors, &p.src, p.eth.src, p.port, now_ns)
+        if p.guest == NULL:
+            count(f.counters, NEIGHBORS_FULL)
+            return IFACE_DROPPED
     if dst >> 28 == 0xe:
         count(f.counters, IP_MULTICAST)
         return IFACE_DROPPED

@@ -1,5 +1,6 @@
 # A parsed frame.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from netstack.iface.neighbors cimport neighbor
 from netstack.storage.frame cimport frame_meta
 from netstack.wire.addr cimport addr_t
 from netstack.wire.ethernet cimport eth_hdr
@@ -13,6 +14,7 @@ ctypedef struct packet:
     uint32_t length
     frame_meta meta
     int port                    # the switch port that the frame came by
+    neighbor *guest             # who sent it; NULL where the source is 0.0.0.0 (UDP only)
     eth_hdr eth
     ipv4_hdr ip                 # of the first fragment when reassembled
     addr_t src

@@ -10,7 +10,7 @@ cdef enum:
 cdef class Link:
     """A link as a Python object: it owns the descriptors. Metadata is a tuple of the six numbers of frame_meta.
 
-    Not made by itself: StreamLink and DatagramLink are.
+    Not made by itself: TapLink, StreamLink and DatagramLink are.
     """
 
     def __dealloc__(self):

@@ -1,7 +1,6 @@
 """Frames from and to a TAP device: one system call each, offload metadata in the 12-byte virtio header in
 front.
 """
-cimport cython
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -9,6 +8,7 @@ from libc.string cimport memset
 
 from netstack.host.sockets cimport iovec
 from netstack.host.tun cimport TUN_CSUM, TUN_ECN, TUN_TSO4, TUN_TSO6, TUN_USO, TUN_VNET_HDR
+from netstack.link.face cimport Link
 from netstack.link.link cimport (
     LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO,
     link_carries, link_frame, link_t,
@@ -200,80 +200,10 @@ cdef link_t *tap_link_new(int fd, unsigned int granted, unsigned int mtu) noexce
     return &t.link
 
 
-@cython.auto_pickle(False)
-cdef class TapLink:
-    """A TAP link as a Python object: it owns the descriptor.
-
-    Metadata is a tuple of the six numbers of frame_meta.
-    """
-
-    cdef link_t *link
+cdef class TapLink(Link):
+    """A TAP link as a Python object: it owns the descriptor."""
 
     def __cinit__(self, int fd, unsigned int granted=0, unsigned int mtu=1500):
         self.link = tap_link_new(fd, granted, mtu)
         if self.link == NULL:
             raise MemoryError
-
-    def __dealloc__(self):
-        self.close()
-
-    cdef link_t *opened(self) except NULL:
-        if self.link == NULL:
-            raise ValueError("the link is closed")
-        return self.link
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self.opened().fd
-
-    @property
-    def features(self) -> int:
-        """LINK_* bits."""
-        return self.opened().features
-
-    def recv(self):
-        """(frame, meta), None when no frame waits; ConnectionError when the device is gone."""
-        cdef link_t *link = self.opened()
-        cdef link_frame f
-        cdef int rc
-        with nogil:
-            rc = link.recv(link, &f)
-        if rc == 0:
-            return None
-        if rc < 0:
-            raise ConnectionError("the TAP device is gone")
-        return <bytes>f.data[:f.length], (
-            f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start,
-            f.meta.csum_offset)
-
-    def send(self, pieces, meta=(0, 0, 0, 0, 0, 0)) -> int:
-        """Send one frame gathered from 1..8 bytes objects.
-
-        LINK_OK 0, LINK_AGAIN -1, LINK_CLOSED -2, LINK_BAD_FRAME -3.
-        """
-        cdef link_t *link = self.opened()
-        cdef frame_meta m
-        cdef iovec iov[MAX_IOV]
-        cdef bytes piece
-        cdef int i, rc, n = <int>len(pieces)
-        if not 1 <= n <= MAX_IOV:
-            raise ValueError("1 to 8 pieces")
-        m.csum, m.gso_type, m.gso_size, m.hdr_len, m.csum_start, m.csum_offset = meta
-        for i, piece in enumerate(pieces):
-            iov[i].iov_base = <char *>piece
-            iov[i].iov_len = len(piece)
-        with nogil:
-            rc = link.send(link, &m, iov, n)
-        return rc
-
-    def stats(self) -> dict:
-        """The link's counters."""
-        cdef link_t *link = self.opened()
-        return {"rx_frames": link.rx_frames, "rx_bytes": link.rx_bytes, "tx_frames": link.tx_frames,
-                "tx_bytes": link.tx_bytes, "tx_full": link.tx_full, "rx_bad": link.rx_bad}
-
-    def close(self) -> None:
-        """Close the descriptor and free the link; harmless the second time."""
-        if self.link != NULL:
-            self.link.close(self.link)
-            self.link = NULL

@@ -9,6 +9,7 @@ from netstack.iface.packet cimport packet
 from netstack.nat.flow cimport dns_query, forward_client, forward_t, tcp_flow, udp_flow
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.frame cimport frame_meta
+from netstack.storage.lru cimport lru_t
 from netstack.storage.mailbox cimport mailbox_t
 from netstack.storage.pool cimport pool_t
 from netstack.storage.table cimport table_t
@@ -115,8 +116,7 @@ ctypedef struct nat_t:
     tcp_flow *waiting[NAT_PORTS]    # flows that do, oldest first, as a ring
     table_t *udp_table
     pool_t *udp_pool
-    udp_flow *udp_newest
-    udp_flow *udp_oldest
+    lru_t udp_recent
     udp_flow *dead_udp
     table_t *ping_table
     table_t *dns_queries
@@ -129,8 +129,7 @@ ctypedef struct nat_t:
     forward_t *dead_forwards
     table_t *clients                # of published UDP ports, by client_key
     table_t *client_keys            # the same by flow_key
-    forward_client *client_newest
-    forward_client *client_oldest
+    lru_t client_recent
     table_t *diversions             # addresses and ports of the virtual network with a server behind them (nat/divert)
     divert_prefix_t prefixes[256]   # outgoing TCP that the control plane connects
     uint32_t n_prefixes

@@ -15,7 +15,6 @@ from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_remo
 from netstack.host.sockets cimport (
     sock_close, sock_error, sock_recv_error, sock_udp_connect, sock_udp_open, sock_udp_recv, sock_udp_send, udp_message,
 )
-from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport MAIL_RESOLVER_CHECK, nat_post, nat_send_udp, nat_t
 from netstack.nat.flow cimport POLLED_DNS, dns_query, udp_key
@@ -117,19 +116,14 @@ cdef void forward(nat_t *nat, dns_query *q, uint64_t now_ns) noexcept nogil:
 
 
 cdef void dns_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
-    cdef neighbor *guest = neighbors_find(&nat.iface.neighbors, &p.src)
     cdef dns_query *q
     cdef udp_key key
     cdef size_t n = 0
     cdef int verdict
-    if guest == NULL:
-        count(nat.counters, DNS_JUNK)
-        return
-    # behind the headroom that nat_send_udp may use for fragments
     verdict = dns_answer(nat.names, p.payload, p.payload_length, nat.recv_memory, MAX_UDP_ANSWER, &n, MAX_UDP_ANSWER)
     if verdict == DNS_ANSWERED:
         count(nat.counters, COUNT_ANSWERED)
-        nat_send_udp(nat, guest, p.ip.dst, 53, p.ip.src, p.udp.sport, nat.recv_memory, <uint32_t>n, 0, now_ns)
+        nat_send_udp(nat, p.guest, p.ip.dst, 53, p.ip.src, p.udp.sport, nat.recv_memory, <uint32_t>n, 0, now_ns)
         return
     if verdict != DNS_FORWARD:
         count(nat.counters, DNS_JUNK)
@@ -150,11 +144,11 @@ cdef void dns_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
         count(nat.counters, DNS_PENDING_FULL)
         n = <size_t>dns_failure(p.payload, p.payload_length, SERVFAIL, nat.recv_memory, MAX_UDP_ANSWER)
         if <int>n > 0:
-            nat_send_udp(nat, guest, p.ip.dst, 53, p.ip.src, p.udp.sport, nat.recv_memory, <uint32_t>n, 0, now_ns)
+            nat_send_udp(nat, p.guest, p.ip.dst, 53, p.ip.src, p.udp.sport, nat.recv_memory, <uint32_t>n, 0, now_ns)
         return
     q.polled.kind = POLLED_DNS
     q.polled.fd = -1
-    q.guest = guest
+    q.guest = p.guest
     q.key = key
     q.guest_id = be16(p.payload)
     q.length = p.payload_length

@@ -1,6 +1,7 @@
 # One NAT entry of each kind. Hot fields first; all addresses are 128-bit.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from netstack.iface.neighbors cimport neighbor
+from netstack.storage.lru cimport lru_node
 from netstack.storage.wheel cimport wheel_timer
 from netstack.tcp.tcb cimport tcb_t
 from netstack.wire.addr cimport addr_t
@@ -84,10 +85,9 @@ ctypedef struct udp_flow:       # also a ping flow: guest_port is then the ident
     uint16_t ident              # what the host's socket uses as identifier
     neighbor *guest
     udp_key key
-    udp_flow *newer             # neighbours in the list by last use
-    udp_flow *older
+    udp_flow *next_dead         # waits to be freed at the end of the round
+    lru_node recent
     uint64_t last_ns
-    uint64_t listed_ns          # when it was last moved in the list
     uint64_t packets_up, packets_down, bytes_up, bytes_down
     addr_t last_peer
     uint16_t last_peer_port
@@ -132,7 +132,5 @@ ctypedef struct forward_client:     # one client of a published UDP port
     forward_t *through
     uint8_t two_way
     uint64_t last_ns
-    uint64_t listed_ns
-    forward_client *newer       # neighbours in the list by last use
-    forward_client *older
+    lru_node recent
     wheel_timer timer

@@ -18,6 +18,7 @@ from netstack.storage.counters cimport (
     FORWARD_CLIENTS, FORWARD_DOWN, FORWARD_EVICTED, FORWARD_FAILED, FORWARD_NO_GUEST, FORWARD_UP, count,
 )
 from netstack.storage.frame cimport GSO_UDP
+from netstack.storage.lru cimport lru_add, lru_node, lru_oldest, lru_remove, lru_use
 from netstack.storage.siphash cimport siphash_words
 from netstack.storage.table cimport table_del, table_get, table_len, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer, wheel_timer_init
@@ -30,40 +31,16 @@ cdef enum:
     PORTS = 16384
 
 
-cdef void unlink_client(nat_t *nat, forward_client *c) noexcept nogil:
-    if c.newer != NULL:
-        c.newer.older = c.older
-    else:
-        nat.client_newest = c.older
-    if c.older != NULL:
-        c.older.newer = c.newer
-    else:
-        nat.client_oldest = c.newer
-
-
-cdef void link_newest(nat_t *nat, forward_client *c) noexcept nogil:
-    c.newer = NULL
-    c.older = nat.client_newest
-    if nat.client_newest != NULL:
-        nat.client_newest.newer = c
-    else:
-        nat.client_oldest = c
-    nat.client_newest = c
-
-
 cdef void used(nat_t *nat, forward_client *c, uint64_t now_ns) noexcept nogil:
     c.last_ns = now_ns
-    if now_ns - c.listed_ns > 1000000000 and nat.client_newest != c:    # exact to a second is exact enough
-        c.listed_ns = now_ns
-        unlink_client(nat, c)
-        link_newest(nat, c)
+    lru_use(&nat.client_recent, &c.recent, now_ns)
 
 
 cdef void drop_client(nat_t *nat, forward_client *c) noexcept nogil:
     wheel_cancel(nat.wheel, &c.timer)
     table_del(nat.clients, &c.client)
     table_del(nat.client_keys, &c.key)
-    unlink_client(nat, c)
+    lru_remove(&nat.client_recent, &c.recent)
     free(c)
 
 
@@ -98,9 +75,10 @@ cdef forward_client *client_for(nat_t *nat, forward_t *f, const udp_message *m, 
     c = <forward_client *>table_get(nat.clients, &key)
     if c != NULL:
         return c
-    if table_len(nat.clients) >= nat.settings.max_udp and nat.client_oldest != NULL:
+    c = <forward_client *>lru_oldest(&nat.client_recent)
+    if table_len(nat.clients) >= nat.settings.max_udp and c != NULL:
         count(nat.counters, FORWARD_EVICTED)
-        drop_client(nat, nat.client_oldest)
+        drop_client(nat, c)
     c = <forward_client *>calloc(1, sizeof(forward_client))
     if c == NULL:
         return NULL
@@ -117,8 +95,7 @@ cdef forward_client *client_for(nat_t *nat, forward_t *f, const udp_message *m, 
         table_del(nat.clients, &c.client)
         free(c)
         return NULL
-    c.listed_ns = now_ns
-    link_newest(nat, c)
+    lru_add(&nat.client_recent, &c.recent, c, now_ns)
     wheel_timer_init(&c.timer, TIMER_CLIENT, c)
     wheel_arm(nat.wheel, &c.timer, now_ns + nat.settings.udp_one_way_ns)
     count(nat.counters, FORWARD_CLIENTS)
@@ -212,10 +189,10 @@ cdef void forward_udp_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noe
 
 
 cdef void forward_udp_forget(nat_t *nat, forward_t *f) noexcept nogil:
-    cdef forward_client *c = nat.client_oldest
-    cdef forward_client *newer
-    while c != NULL:
-        newer = c.newer
+    cdef lru_node *node = nat.client_recent.oldest
+    cdef forward_client *c
+    while node != NULL:
+        c = <forward_client *>node.owner
+        node = node.newer
         if c.through == f:
             drop_client(nat, c)
-        c = newer

@@ -7,7 +7,6 @@ from netstack.host.sockets cimport sock_udp_has_gso
 from netstack.iface.input cimport (
     IFACE_ECHO, IFACE_ECHO_REPLY, IFACE_ICMP_ERROR, IFACE_TCP, IFACE_UDP, IFACE_UNREACHABLE,
 )
-from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
     MAIL_DHCP, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, divert_key, mail_dhcp, nat_post, nat_send_icmp_error,
@@ -143,15 +142,16 @@ cdef void to_dhcp(nat_t *nat, const packet *p) noexcept nogil:
 cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) noexcept nogil:
     cdef policy_verdict where
     cdef addr_t target
-    cdef neighbor *guest
     cdef uint16_t port
+    cdef bint diverted
     if verdict == IFACE_TCP:
         tcp_flow_packet(nat, p, now_ns)
     elif verdict == IFACE_UDP:
         if forward_udp_packet(nat, p, now_ns):
             return
         port = p.udp.dport
-        if not divert(nat, p.ip.dst, &port, IPPROTO_UDP4, &where, &target):
+        diverted = divert(nat, p.ip.dst, &port, IPPROTO_UDP4, &where, &target)
+        if not diverted:
             where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
         if where == TO_DHCP:
             to_dhcp(nat, p)
@@ -161,7 +161,7 @@ cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) 
         elif where == TO_DNS:
             dns_flow_packet(nat, p, now_ns)
         else:
-            udp_flow_packet(nat, p, now_ns)
+            udp_flow_packet(nat, p, where, &target, port, diverted, now_ns)
     elif verdict == IFACE_ECHO:
         ping_flow_packet(nat, p, now_ns)
     elif verdict == IFACE_ECHO_REPLY:
@@ -169,10 +169,8 @@ cdef void nat_packet(nat_t *nat, int verdict, const packet *p, uint64_t now_ns) 
     elif verdict == IFACE_ICMP_ERROR:
         tcp_flow_icmp_error(nat, p, now_ns)
     elif verdict == IFACE_UNREACHABLE:
-        guest = neighbors_find(&nat.iface.neighbors, &p.src)
-        if guest != NULL:
-            nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE, 0, p.l3,
-                                p.ip.header_length + p.l4_length, now_ns)
+        nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE, 0, p.l3,
+                            p.ip.header_length + p.l4_length, now_ns)
 
 
 cdef void nat_host_event(nat_t *nat, polled *what, uint32_t events, uint64_t now_ns) noexcept nogil:

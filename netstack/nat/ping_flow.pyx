@@ -12,7 +12,7 @@ from netstack.host.sockets cimport (
     sock_close, sock_error, sock_ping_is_raw, sock_ping_open, sock_ping_recv, sock_ping_send, sock_recv_error,
 )
 from netstack.iface.interface cimport iface_is_ours
-from netstack.iface.neighbors cimport neighbor, neighbors_find
+from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
@@ -50,7 +50,7 @@ cdef void bury(nat_t *nat, udp_flow *flow) noexcept nogil:
     poller_remove(nat.poller, flow.polled.fd)
     sock_close(flow.polled.fd)
     flow.polled.fd = -1
-    flow.newer = nat.dead_udp           # the same pool as UDP flows; reaped with them
+    flow.next_dead = nat.dead_udp       # the same pool as UDP flows; reaped with them
     nat.dead_udp = flow
 
 
@@ -80,7 +80,7 @@ cdef void send_echo_reply(nat_t *nat, const neighbor *to, uint32_t src, uint32_t
     nat_send_datagram(nat, &d)
 
 
-cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint16_t ident, uint64_t now_ns) noexcept nogil:
+cdef udp_flow *flow_for(nat_t *nat, const packet *p, uint16_t ident, uint64_t now_ns) noexcept nogil:
     cdef udp_key key
     cdef udp_flow *flow
     cdef uint16_t host_ident = 0
@@ -111,7 +111,7 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint16_t i
     flow.polled.fd = fd
     flow.raw = sock_ping_is_raw(fd)
     flow.ident = host_ident
-    flow.guest = guest
+    flow.guest = p.guest
     flow.key = key
     wheel_timer_init(&flow.timer, TIMER_PING, flow)
     if table_put(nat.ping_table, &flow.key, flow) < 0 or poller_add(nat.poller, fd, POLL_READ, &flow.polled) < 0:
@@ -126,30 +126,26 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint16_t i
 
 
 cdef void ping_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
-    cdef neighbor *guest = neighbors_find(&nat.iface.neighbors, &p.src)
     cdef addr_t target
     cdef udp_flow *flow
     cdef icmp4_hdr echo
     cdef int n, r
     cdef uint16_t ident = <uint16_t>(p.icmp.rest >> 16)
-    if guest == NULL:
-        count(nat.counters, PING_SEND_FAILED)
-        return
     if iface_is_ours(nat.iface, p.ip.dst):
         count(nat.counters, ECHO_REPLIES)
-        send_echo_reply(nat, guest, p.ip.dst, p.icmp.rest, p.payload, p.payload_length)
+        send_echo_reply(nat, p.guest, p.ip.dst, p.icmp.rest, p.payload, p.payload_length)
         return
     if p.ip.ttl <= 1:
-        nat_send_icmp_error(nat, guest, 0, ICMP4_TIME_EXCEEDED, 0, 0, p.l3, p.ip.header_length + p.l4_length, now_ns)
+        nat_send_icmp_error(nat, p.guest, 0, ICMP4_TIME_EXCEEDED, 0, 0, p.l3, p.ip.header_length + p.l4_length, now_ns)
         return
     if policy_of(nat, p.ip.dst, 0, False, &target) != TO_HOST:
-        nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, p.l3,
+        nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, p.l3,
                             p.ip.header_length + p.l4_length, now_ns)
         return
-    flow = flow_for(nat, p, guest, ident, now_ns)
+    flow = flow_for(nat, p, ident, now_ns)
     if flow == NULL:
         return
-    flow.guest = guest
+    flow.guest = p.guest
     flow.last_ns = now_ns
     flow.last_peer = p.dst
     echo.type = ICMP4_ECHO
@@ -168,7 +164,7 @@ cdef void ping_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcep
     if r < 0:
         count(nat.counters, PING_SEND_FAILED)
         if r == -ENETUNREACH or r == -EHOSTUNREACH:
-            nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE,
+            nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE,
                                 ICMP4_NET_UNREACHABLE if r == -ENETUNREACH else ICMP4_HOST_UNREACHABLE, 0, p.l3,
                                 p.ip.header_length + p.l4_length, now_ns)
         return

@@ -15,7 +15,7 @@ from netstack.host.sockets cimport (
     iovec, sock_close, sock_error_of, sock_recvv, sock_send, sock_sendv, sock_set_abort, sock_shutdown_write,
     sock_tcp_connect,
 )
-from netstack.iface.neighbors cimport neighbor, neighbors_find
+from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport iface_tcp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
@@ -41,7 +41,6 @@ from netstack.storage.ring cimport ring_span
 from netstack.storage.table cimport table_del, table_get, table_len, table_next
 from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel
 from netstack.tcp.tcb cimport (
-    TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
     TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
     TCP_TIME_WAIT, tcb_free, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline,
     tcp_delivery, tcp_established_ok, tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_open, tcp_read_spans,
@@ -172,17 +171,17 @@ cdef void output(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             send_segment(nat, port, flow.guest, flow.src_v4, flow.dst_v4, &segment)
 
 
-cdef void answer_reset(nat_t *nat, const packet *p, neighbor *guest) noexcept nogil:
+cdef void answer_reset(nat_t *nat, const packet *p) noexcept nogil:
     """A segment that belongs to no connection (RFC 9293 3.10.7.1)."""
     cdef tcp_segment segment
     count(nat.counters, TCP_NO_CONNECTION)
     if tcp_reset_for(&p.tcp, p.payload_length, &segment):
-        send_segment(nat, p.port, guest, p.ip.dst, p.ip.src, &segment)
+        send_segment(nat, p.port, p.guest, p.ip.dst, p.ip.src, &segment)
 
 
 # --- opening
 
-cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *guest, uint64_t now_ns) noexcept nogil:
+cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, uint64_t now_ns) noexcept nogil:
     cdef addr_t target
     cdef verdict where
     cdef uint16_t port = p.tcp.dport
@@ -196,21 +195,21 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, neighbor *
         where = policy_of(nat, p.ip.dst, p.tcp.dport, True, &target)
     if where == TO_NOWHERE:
         count(nat.counters, TCP_UNREACHABLE)
-        nat_send_icmp_error(nat, guest, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, p.l3,
+        nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, p.l3,
                             p.ip.total_length, now_ns)
-        answer_reset(nat, p, guest)
+        answer_reset(nat, p)
         return
     if where != TO_HOST and where != TO_CONTROL:
         count(nat.counters, TCP_NOT_ALLOWED)
-        answer_reset(nat, p, guest)
+        answer_reset(nat, p)
         return
-    flow = tcp_entry_make(nat, key, guest, now_ns)
+    flow = tcp_entry_make(nat, key, p.guest, now_ns)
     if flow != NULL and tcp_accept(&flow.tcb, &p.tcp, p.ip.tos & 3, now_ns) < 0:
         tcp_entry_unmake(nat, flow)
         flow = NULL
     if flow == NULL:
         count(nat.counters, TCP_FLOWS_FULL)
-        answer_reset(nat, p, guest)
+        answer_reset(nat, p)
         return
     count(nat.counters, TCP_OPENED)
     if where == TO_CONTROL:
@@ -465,7 +464,6 @@ cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns
 cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
     cdef flow_key key
     cdef tcp_flow *flow
-    cdef neighbor *guest
     cdef tcp_delivery delivery
     cdef uint32_t events, done
     key.guest = p.src
@@ -479,13 +477,10 @@ cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
         bury(nat, flow)
         flow = NULL
     if flow == NULL:
-        guest = neighbors_find(&nat.iface.neighbors, &p.src)
-        if guest == NULL:
-            return                      # cannot be: the interface has just learnt it
         if p.tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN) == TCP_SYN:
-            open_flow(nat, p, &key, guest, now_ns)
+            open_flow(nat, p, &key, now_ns)
         else:
-            answer_reset(nat, p, guest)
+            answer_reset(nat, p)
         return
     delivery.length = 0
     events = tcp_segment_arrives(&flow.tcb, &p.tcp, p.payload, p.payload_length, p.ip.tos & 3, now_ns, &delivery)

@@ -10,20 +10,20 @@ from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_rear
 from netstack.host.sockets cimport (
     iovec, sock_close, sock_error, sock_recv_error, sock_udp_open, sock_udp_recv, sock_udp_send, udp_message,
 )
-from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.output cimport iface_udp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
     UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_peer_seen, nat_send_icmp_error, nat_send_udp, nat_t,
 )
-from netstack.nat.divert cimport divert, diverted_from
+from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
-from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, policy_of, verdict
+from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, verdict
 from netstack.storage.counters cimport (
-    UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_NOT_ALLOWED, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
+    UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
     UDP_SOCKET_FAILED, UDP_UP, count,
 )
 from netstack.storage.frame cimport GSO_UDP, frame_meta
+from netstack.storage.lru cimport lru_add, lru_oldest, lru_remove, lru_use
 from netstack.storage.pool cimport pool_get, pool_put
 from netstack.storage.table cimport table_del, table_get, table_len, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer_init
@@ -42,37 +42,9 @@ cdef enum:
     QUOTED = 548
 
 
-# --- the list by last use
-
-cdef void unlink_flow(nat_t *nat, udp_flow *flow) noexcept nogil:
-    if flow.newer != NULL:
-        flow.newer.older = flow.older
-    else:
-        nat.udp_newest = flow.older
-    if flow.older != NULL:
-        flow.older.newer = flow.newer
-    else:
-        nat.udp_oldest = flow.newer
-    flow.newer = NULL
-    flow.older = NULL
-
-
-cdef void link_newest(nat_t *nat, udp_flow *flow) noexcept nogil:
-    flow.newer = NULL
-    flow.older = nat.udp_newest
-    if nat.udp_newest != NULL:
-        nat.udp_newest.newer = flow
-    else:
-        nat.udp_oldest = flow
-    nat.udp_newest = flow
-
-
 cdef void used(nat_t *nat, udp_flow *flow, uint64_t now_ns) noexcept nogil:
     flow.last_ns = now_ns
-    if now_ns - flow.listed_ns > 1000000000 and nat.udp_newest != flow:     # exact to a second is exact enough
-        flow.listed_ns = now_ns
-        unlink_flow(nat, flow)
-        link_newest(nat, flow)
+    lru_use(&nat.udp_recent, &flow.recent, now_ns)
 
 
 cdef void bury(nat_t *nat, udp_flow *flow) noexcept nogil:
@@ -85,11 +57,11 @@ cdef void bury(nat_t *nat, udp_flow *flow) noexcept nogil:
     flow.dead = 1
     wheel_cancel(nat.wheel, &flow.timer)
     table_del(nat.udp_table, &flow.key)
-    unlink_flow(nat, flow)
+    lru_remove(&nat.udp_recent, &flow.recent)
     poller_remove(nat.poller, flow.polled.fd)
     sock_close(flow.polled.fd)
     flow.polled.fd = -1
-    flow.newer = nat.dead_udp
+    flow.next_dead = nat.dead_udp
     nat.dead_udp = flow
 
 
@@ -97,7 +69,7 @@ cdef uint64_t idle_ns(const nat_t *nat, const udp_flow *flow) noexcept nogil:
     return nat.settings.udp_two_way_ns if flow.two_way else nat.settings.udp_one_way_ns
 
 
-cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint64_t now_ns) noexcept nogil:
+cdef udp_flow *flow_for(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
     cdef udp_key key
     cdef udp_flow *flow
     cdef addr_t any_v4
@@ -109,9 +81,10 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint64_t n
     flow = <udp_flow *>table_get(nat.udp_table, &key)
     if flow != NULL:
         return flow
-    if table_len(nat.udp_table) >= nat.settings.max_udp and nat.udp_oldest != NULL:
+    flow = <udp_flow *>lru_oldest(&nat.udp_recent)
+    if table_len(nat.udp_table) >= nat.settings.max_udp and flow != NULL:
         count(nat.counters, UDP_FLOW_EVICTED)
-        bury(nat, nat.udp_oldest)
+        bury(nat, flow)
     any_v4 = addr_from_v4(0)
     fd = sock_udp_open(<const uint8_t *>&any_v4, &nat.options)
     flow = <udp_flow *>pool_get(nat.udp_pool) if fd >= 0 else NULL
@@ -122,10 +95,9 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint64_t n
         return NULL
     flow.polled.kind = POLLED_UDP
     flow.polled.fd = fd
-    flow.guest = guest
+    flow.guest = p.guest
     flow.key = key
     flow.last_ns = now_ns
-    flow.listed_ns = now_ns
     wheel_timer_init(&flow.timer, TIMER_UDP, flow)
     if table_put(nat.udp_table, &flow.key, flow) < 0 or poller_add(nat.poller, fd, POLL_READ, &flow.polled) < 0:
         table_del(nat.udp_table, &flow.key)
@@ -133,41 +105,30 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, neighbor *guest, uint64_t n
         pool_put(nat.udp_pool, flow)
         count(nat.counters, UDP_SOCKET_FAILED)
         return NULL
-    link_newest(nat, flow)
+    lru_add(&nat.udp_recent, &flow.recent, flow, now_ns)
     wheel_arm(nat.wheel, &flow.timer, now_ns + nat.settings.udp_one_way_ns)
     count(nat.counters, UDP_FLOWS)
     return flow
 
 
-cdef void udp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
-    cdef addr_t target
-    cdef neighbor *guest = neighbors_find(&nat.iface.neighbors, &p.src)
+cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr_t *target, uint16_t port,
+                          bint diverted, uint64_t now_ns) noexcept nogil:
     cdef udp_flow *flow
     cdef udp_message *m
-    cdef verdict where
     cdef uint16_t gso = 0
-    cdef uint16_t port = p.udp.dport
-    cdef bint diverted = False
-    if guest == NULL:
-        count(nat.counters, UDP_NOT_ALLOWED)
-        return
-    if divert(nat, p.ip.dst, &port, IPPROTO_UDP4, &where, &target):
-        diverted = where == TO_HOST
-    else:
-        where = policy_of(nat, p.ip.dst, p.udp.dport, False, &target)
     if where != TO_HOST or p.udp.dport == 0:
         count(nat.counters, UDP_NO_PORT)
-        nat_send_icmp_error(nat, guest, 0 if where == TO_NOWHERE else p.ip.dst, ICMP4_UNREACHABLE,
+        nat_send_icmp_error(nat, p.guest, 0 if where == TO_NOWHERE else p.ip.dst, ICMP4_UNREACHABLE,
                             ICMP4_HOST_UNREACHABLE if where == TO_NOWHERE else ICMP4_PORT_UNREACHABLE, 0, p.l3,
                             p.ip.header_length + p.l4_length, now_ns)
         return
-    if p.ip.ttl <= 1 and addr_v4(&target) == p.ip.dst:      # the gateway is a hop of its own
-        nat_send_icmp_error(nat, guest, 0, ICMP4_TIME_EXCEEDED, 0, 0, p.l3, p.ip.header_length + p.l4_length, now_ns)
+    if p.ip.ttl <= 1 and addr_v4(target) == p.ip.dst:      # the gateway is a hop of its own
+        nat_send_icmp_error(nat, p.guest, 0, ICMP4_TIME_EXCEEDED, 0, 0, p.l3, p.ip.header_length + p.l4_length, now_ns)
         return
-    flow = flow_for(nat, p, guest, now_ns)
+    flow = flow_for(nat, p, now_ns)
     if flow == NULL:
         return
-    flow.guest = guest
+    flow.guest = p.guest
     flow.diverted |= diverted
     used(nat, flow, now_ns)
     flow.last_peer = p.dst
@@ -188,9 +149,9 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     memcpy(m.data, p.payload, p.payload_length)
     nat.batch_bytes += p.payload_length
     m.gso_size = gso
-    m.ttl = p.ip.ttl - 1 if p.ip.ttl <= TTL_CARRIED and addr_v4(&target) == p.ip.dst else 0
+    m.ttl = p.ip.ttl - 1 if p.ip.ttl <= TTL_CARRIED and addr_v4(target) == p.ip.dst else 0
     m.tos = p.ip.tos
-    memcpy(m.addr, &target, 16)
+    memcpy(m.addr, target, 16)
     m.port = port
 
 
@@ -396,12 +357,12 @@ cdef void udp_flows_reap(nat_t *nat) noexcept nogil:
     cdef udp_flow *next_flow
     nat.dead_udp = NULL
     while flow != NULL:
-        next_flow = flow.newer
+        next_flow = flow.next_dead
         pool_put(nat.udp_pool, flow)
         flow = next_flow
 
 
 cdef void udp_flows_free_all(nat_t *nat) noexcept nogil:
-    while nat.udp_oldest != NULL:
-        bury(nat, nat.udp_oldest)
+    while lru_oldest(&nat.udp_recent) != NULL:
+        bury(nat, <udp_flow *>lru_oldest(&nat.udp_recent))
     udp_flows_reap(nat)

@@ -42,7 +42,6 @@ cpdef enum counter:
     UDP_BAD_HEADER
     UDP_BAD_CHECKSUM
     UDP_NO_PORT             # nothing listens there: port unreachable
-    UDP_NOT_ALLOWED
     UDP_FLOW_EVICTED
     UDP_SOCKET_FAILED
     UDP_SEND_FAILED
