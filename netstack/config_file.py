@@ -25,6 +25,7 @@ class ServiceConfig:
 
     network: Config = field(default_factory=Config)
     listen: tuple[str, ...] = ()  #: places, as in docs/guests.md
+    api: str = "auto"  #: the control API: NAME, PATH, on, off; auto: on where it can be had
     notify: str = (
         ""  #: a descriptor's number, or the path of a file, pipe or socket, for one JSON line an event
     )

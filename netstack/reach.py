@@ -45,20 +45,22 @@ class Published:
     """A published port, or a range of them. A context manager; :meth:`close` frees it at once.
 
     Attributes:
+        id: its number, which no other publication of the gateway ever has.
         spec: what was asked for.
         address: the host's (address, port) of the first socket, or the path of a Unix socket.
         addresses: of every socket.
     """
 
     def __init__(self, reach: Reach, rule: int, spec: PortSpec, addresses: list[Any]) -> None:
-        self._reach, self._rule = reach, rule
+        self._reach = reach
+        self.id = rule
         self.spec = spec
         self.addresses = addresses
         self.address: Any = addresses[0]
 
     def close(self) -> None:
         """Closes the sockets. Connections that are open go on. Harmless when called again."""
-        self._reach.unpublish(self._rule)
+        self._reach.unpublish(self.id)
 
     def __enter__(self) -> Published:
         return self
@@ -232,6 +234,7 @@ class Reach:
         self._lock = threading.Lock()
         self._next_rule = 0
         self._rules: dict[int, PortSpec] = {}
+        self._published: dict[int, Published] = {}
         self._dials: dict[int, Future[None]] = {}
         self._pings: dict[int, Future[int]] = {}
         self._next_ping = 0
@@ -262,11 +265,20 @@ class Reach:
                 sock.close()
             self.unpublish(rule)
             raise
-        return Published(self, rule, spec, addresses)
+        published = Published(self, rule, spec, addresses)
+        with self._lock:
+            if rule in self._rules:  # not unless the gateway has stopped meanwhile
+                self._published[rule] = published
+        return published
+
+    def published(self) -> list[Published]:
+        with self._lock:
+            return list(self._published.values())
 
     def unpublish(self, rule: int) -> None:
         with self._lock:
             spec = self._rules.pop(rule, None)
+            self._published.pop(rule, None)
         if spec is None:
             return
         if not self._closed:
@@ -539,6 +551,10 @@ class ReachMethods:
         from .publish import PortSpec
 
         return self._reaching().publish(PortSpec.parse(spec) if isinstance(spec, str) else spec)
+
+    def published(self) -> list[Published]:
+        """What is published at this moment, in the order it was."""
+        return self._reach.published() if self._reach is not None else []
 
     def dial(self, address: str, port: int, timeout: float | None = None) -> socket.socket:
         """A connected socket to a port of a guest, which sees the gateway as its peer.

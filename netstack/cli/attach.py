@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from netstack.cli.options import network_config, network_options, print_summary, require_linux
+from netstack.cli.options import control_api, network_config, network_options, print_summary, require_linux
 
 __all__ = ["command"]
 
@@ -52,6 +52,7 @@ def attach(
     no_configure: bool,
     ready_fd: int | None,
     verbose: bool,
+    api: str | None,
     **network: Any,
 ) -> int:
     """Give a network to a namespace that exists already.
@@ -81,16 +82,18 @@ def attach(
     gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
     gateway.start()
     try:
-        if ready_fd is not None:
-            os.write(ready_fd, b"1\n")
-            os.close(ready_fd)
-        if verbose:
-            click.echo(
-                f"netstack: {tap.name} in {netns} is served; its name server is {config.gateway}", err=True
-            )
-        while signal.sigtimedwait(stop, LOOK_SECONDS) is None:
-            if namespace.gone() or gateway.wait_link_closed(0):
-                break
+        with control_api(gateway, api, "attach"):
+            if ready_fd is not None:
+                os.write(ready_fd, b"1\n")
+                os.close(ready_fd)
+            if verbose:
+                click.echo(
+                    f"netstack: {tap.name} in {netns} is served; its name server is {config.gateway}",
+                    err=True,
+                )
+            while signal.sigtimedwait(stop, LOOK_SECONDS) is None:
+                if namespace.gone() or gateway.wait_link_closed(0):
+                    break
         if verbose:
             print_summary(gateway)
     finally:

@@ -20,6 +20,11 @@ COMMANDS = (
     "attach",
     "serve",
     "relay",
+    "list",
+    "guests",
+    "flows",
+    "stats",
+    "port",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for

@@ -12,7 +12,8 @@ from netstack.errors import ConfigError, SandboxError
 
 TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from netstack.config import Config
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETWORK_OPTIONS",
+    "control_api",
     "network_changes",
     "network_config",
     "network_options",
@@ -87,6 +89,14 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
     (("--impair-up",), "text", None, "PATH", "The same for what the command sends, instead of --impair."),
     (("--impair-down",), "text", None, "PATH", "The same for what the command receives."),
     (("--pcap",), "text", None, "FILE", "Write every frame to FILE (tcpdump and Wireshark read it)."),
+    (
+        ("--api",),
+        "text",
+        None,
+        "NAME|PATH|on|off",
+        "The control API's Unix socket: a path, a name beside those of other instances, or on (its name is the "
+        "process's number). By default serve has one where aiohttp is installed, and others have none.",
+    ),
     (("-v", "--verbose"), "flag", False, None, "Print flows and counters at the end."),
 )
 
@@ -96,11 +106,11 @@ def _name(flags: tuple[str, ...]) -> str:
 
 
 #: The names of the options that `network_changes` takes.
-NETWORK_OPTIONS = tuple(_name(flags) for flags, *_ in OPTIONS if "--verbose" not in flags)
+NETWORK_OPTIONS = tuple(_name(flags) for flags, *_ in OPTIONS if not {"--verbose", "--api"} & {*flags})
 
 
 def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a click command the options that `network_config` takes, and ``--verbose``."""
+    """Gives a click command the options that `network_config` takes, ``--api`` and ``--verbose``."""
     import click
 
     for flags, kind, default, metavar, text in reversed(OPTIONS):
@@ -197,6 +207,28 @@ def network_config(**options: Any) -> Config:
     from netstack.config import Config
 
     return Config(**network_changes(**options))
+
+
+def control_api(
+    gateway: Gateway, where: str | None, command: str, listen: Sequence[str] = ()
+) -> AbstractContextManager[object]:
+    """Serves the control API of a started gateway while the context lasts; nothing for None and "off".
+
+    A client that asks for the end is as good as SIGTERM.
+
+    Raises:
+        InstanceError: aiohttp is not installed, or the socket cannot be had.
+    """
+    from contextlib import nullcontext
+
+    if where is None or where == "off":
+        return nullcontext()
+    import os
+    import signal
+
+    from netstack.control.api import ApiServer
+
+    return ApiServer(gateway, where, command, lambda: os.kill(os.getpid(), signal.SIGTERM), listen)
 
 
 def require_linux(command: str) -> None:

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 
-from netstack.cli.options import network_config, network_options, print_summary, require_linux
+from netstack.cli.options import control_api, network_config, network_options, print_summary, require_linux
 
 TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
@@ -61,12 +61,14 @@ class SignalRelay:
 def run(
     argv: tuple[str, ...],
     verbose: bool,
+    api: str | None = None,
     **network: Any,
 ) -> int:
     """Runs a command in a sandbox with a network; its exit status.
 
     Raises:
         ConfigError: an option cannot be used.
+        InstanceError: the control API cannot be served.
         SandboxError: there is no sandbox to be had.
         CommandError: the command cannot be executed.
     """
@@ -94,8 +96,9 @@ def run(
             gateway.start()
             gc.enable()
             try:
-                sandbox.go()
-                status = relay.wait(sandbox)
+                with control_api(gateway, api, "run"):
+                    sandbox.go()
+                    status = relay.wait(sandbox)
                 if verbose:
                     print_summary(gateway)
             finally:

@@ -6,13 +6,14 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from netstack.cli.options import NETWORK_OPTIONS, network_changes, network_options, print_summary
+from netstack.cli.options import NETWORK_OPTIONS, control_api, network_changes, network_options, print_summary
 from netstack.config import SOURCE_RULES
 from netstack.config_file import LOG_FORMATS, LOG_LEVELS, ServiceConfig, load, parse_guest, to_toml
 from netstack.errors import ConfigError
@@ -97,7 +98,7 @@ def effective(ctx: click.Context, given: dict[str, Any]) -> ServiceConfig:
     if given["guest"]:
         changes["leases"] = (*base.network.leases, *map(parse_guest, given["guest"]))
     service: dict[str, Any] = {"network": base.network.replace(**changes)}
-    for key in ("notify", "log_format", "log_level"):
+    for key in ("api", "notify", "log_format", "log_level"):
         if key in said:
             service[key] = given[key]
     places = (*given["listen"], *(f"tap:{name}" for name in given["tap"]))
@@ -145,16 +146,30 @@ def run(config: ServiceConfig, verbose: bool) -> int:
         heard = gateway.listen_for_guests(*places)
         for place in heard:
             log.info("guests come in at %s", place)
-        log.info("ready", extra={"event": "ready", "listen": heard})
-        sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
-        wait(gateway, stop, once)
-        log.info("stopping", extra={"event": "stopping"})
-        sd_notify("STOPPING=1")
+        with api(gateway, config.api, heard):
+            log.info("ready", extra={"event": "ready", "listen": heard})
+            sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
+            wait(gateway, stop, once)
+            log.info("stopping", extra={"event": "stopping"})
+            sd_notify("STOPPING=1")
         if verbose:
             print_summary(gateway)
     finally:
         gateway.stop()
     return 0
+
+
+def api(gateway: Gateway, where: str, heard: list[str]) -> AbstractContextManager[object]:
+    """The control API; with "auto" the network is served without it where it cannot be had."""
+    from netstack.control.instances import InstanceError
+
+    if where != "auto":
+        return control_api(gateway, where, "serve", heard)
+    try:
+        return control_api(gateway, "on", "serve", heard)
+    except InstanceError as err:
+        log.warning("%s", err)
+        return control_api(gateway, None, "serve")
 
 
 def wait(gateway: Gateway, stop: set[signal.Signals], once: bool) -> None:

@@ -6,19 +6,21 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ..services.dns_stream import serve_dns_stream
 from ..services.dns_table import DnsTable
 
+T = TypeVar("T")
+
 
 class ControlLoop:
-    """Runs the services that speak over streams."""
+    """Runs the services that speak over streams, in a thread of this name."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "netstack-services") -> None:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="netstack-services", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def serve_dns(
@@ -46,6 +48,10 @@ class ControlLoop:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine on the loop until it ends or the loop is stopped. From any thread."""
         self._loop.call_soon_threadsafe(self._keep, work)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the loop and waits for what it returns or raises. From any other thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

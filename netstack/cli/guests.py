@@ -1,0 +1,45 @@
+"""``netstack guests``: who is on the network of a running instance."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from netstack.cli.instance import as_json, instance_options, table
+
+__all__ = ["command"]
+
+
+@click.command("guests")
+@instance_options
+def guests(instance: str | None, in_json: bool) -> int:
+    """List the addresses that an instance has given out, and its links."""
+    from netstack.control.client import choose
+
+    answer = choose(instance).ask("GET", "/v1/guests")
+    if in_json:
+        as_json(answer)
+        return 0
+    now = time.time()
+    table(
+        ("ADDRESS", "MAC", "NAME", "STATE", ">EXPIRES"),
+        (
+            (
+                g["address"],
+                g["mac"],
+                g["name"],
+                g["state"],
+                "never" if g["expires"] is None else f"{max(0, g['expires'] - now):.0f}s",
+            )
+            for g in answer["guests"]
+        ),
+    )
+    click.echo()
+    table((">PORT", "LINK"), ((x["port"], x["link"]) for x in answer["links"]))
+    return 0
+
+
+def command() -> click.Command:
+    """The command as click sees it."""
+    return guests

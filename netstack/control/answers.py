@@ -1,0 +1,125 @@
+"""The messages of the control API as types. What is sent, what is accepted and the schemas all come from here."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "Error",
+    "Flow",
+    "Flows",
+    "Guest",
+    "Guests",
+    "Info",
+    "Link",
+    "Port",
+    "Ports",
+    "Publish",
+    "Stopping",
+]
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True):
+    """A JSON object with these keys and no others."""
+
+
+class Error(Message):
+    """What is wrong, in one sentence."""
+
+    error: str
+
+
+class Info(Message):
+    """An instance. Times are in seconds, ``started`` since 1970; ``listen`` are the places where guests come in."""
+
+    name: str
+    pid: int
+    version: str
+    command: str
+    network: str
+    gateway: str
+    host_alias: str | None
+    mtu: int
+    listen: list[str]
+    started: float
+    uptime: float
+
+
+class Guest(Message):
+    """An address that is given out. ``expires`` is in seconds since 1970, null for a lease that never ends."""
+
+    address: str
+    mac: str
+    name: str
+    state: str
+    expires: float | None
+
+
+class Link(Message):
+    """A connected link: its port of the virtual switch, and what it is called."""
+
+    port: int
+    link: str
+
+
+class Guests(Message):
+    """Leases, by address, and links."""
+
+    guests: list[Guest]
+    links: list[Link]
+
+
+class Flow(Message):
+    """A flow. Up is from the guest; ``age`` and ``rtt`` (0 = not measured) are in seconds, amounts in bytes."""
+
+    id: int
+    protocol: str
+    state: str
+    guest: str
+    guest_port: int
+    peer: str
+    peer_port: int
+    bytes_up: int
+    bytes_down: int
+    age: float
+    rtt: float
+    cwnd: int
+    retransmits: int
+    buffered_up: int
+    buffered_down: int
+
+
+class Flows(Message):
+    """The flows at this moment."""
+
+    flows: list[Flow]
+
+
+class Publish(Message):
+    """A port to be published, in Docker's notation such as 127.0.0.1:8080:80/tcp."""
+
+    spec: str
+
+
+class Port(Message):
+    """A publication. ``addresses`` are those of the host's sockets; ``guest`` is empty for the only one."""
+
+    id: int
+    spec: str
+    protocol: str
+    guest: str
+    guest_port: int
+    count: int
+    addresses: list[str]
+
+
+class Ports(Message):
+    """The publications, in the order they were made."""
+
+    ports: list[Port]
+
+
+class Stopping(Message):
+    """The instance has been told to stop."""
+
+    stopping: bool
