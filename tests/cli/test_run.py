@@ -219,6 +219,7 @@ PLAIN = {
     "gateway_forwards": None,
     "forwards": None,
     "pcap": None,
+    "api": None,
     "verbose": False,
 }
 PLAIN |= {"impair": None, "impair_up": None, "impair_down": None}
@@ -235,6 +236,7 @@ PLAIN |= {"impair": None, "impair_up": None, "impair_down": None}
         (["--impair", "loss=1%,delay=20ms±5ms", "x"], {"argv": ("x",), "impair": "loss=1%,delay=20ms±5ms"}),
         (["--mtu=9000", "true"], {"argv": ("true",), "mtu": 9000}),
         (["-v", "x", "-v"], {"argv": ("x", "-v"), "verbose": True}),
+        (["--api", "on", "x"], {"argv": ("x",), "api": "on"}),
         (["--no-host-loopback", "x"], {"argv": ("x",), "no_host_loopback": True}),
         (["-p", "8080:80", "--publish=53/udp", "x"], {"argv": ("x",), "publish": ("8080:80", "53/udp")}),
         (["--dns=1.1.1.1", "--dns", "8.8.8.8#53", "--pcap", "f", "x"],

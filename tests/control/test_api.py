@@ -258,3 +258,17 @@ def test_places_that_cannot_be(tmp_path: Path, instance: Instance) -> None:
     (tmp_path / "netstack").mkdir(mode=0o700, exist_ok=True)
     (tmp_path / "netstack").chmod(0o755)
     assert "only this user" in serve_fails(tmp_path, "on")
+
+
+def test_without_aiohttp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "aiohttp.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+    assert "pip install 'netstack[api]'" in serve_fails(tmp_path, "on")
+    one = Instance(tmp_path, name=None)
+    try:  # nobody asked for it: the network is served all the same
+        assert [line for line in one.log if "WARNING" in line and "netstack[api]" in line]
+        assert one.process.poll() is None
+        assert not one.socket.exists()
+    finally:
+        one.close()
