@@ -133,7 +133,11 @@ class ApiServer:
         self._inode = os.stat(self.path).st_ino
         self._loop = ControlLoop("netstack-api")
         self._runner: Any = None
-        self._loop.call(self._serve())
+        try:
+            self._loop.call(self._serve())
+        except BaseException:
+            self.stop()
+            raise
 
     async def _serve(self) -> None:
         web = self._web
@@ -158,7 +162,8 @@ class ApiServer:
         with contextlib.suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
-        self._loop.call(self._runner.cleanup())
+        if self._runner is not None:
+            self._loop.call(self._runner.cleanup())
         self._loop.stop()
         self._socket.close()
 
