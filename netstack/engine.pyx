@@ -303,7 +303,8 @@ cdef class Engine:
         cdef int64_t port
         cdef link_t *behind
         if self.impair_up is not None and owner is None:
-            behind = impaired_link_new(link, &self.impair_up.config, &self.impair_down.config)
+            behind = impaired_link_new(link, &self.impair_up.config, &self.impair_down.config,
+                                       self.e.counters)
             if behind == NULL:
                 link.close(link)
                 raise MemoryError

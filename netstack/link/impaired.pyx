@@ -14,6 +14,7 @@ from netstack.link.impair cimport (
     stored_free, stored_new,
 )
 from netstack.link.link cimport LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
+from netstack.storage.counters cimport IMPAIR_CORRUPTED, IMPAIR_FULL, IMPAIR_LOST, LINK_DOWN, LINK_FULL, count
 from netstack.storage.frame cimport frame_meta
 
 cdef enum:
@@ -27,18 +28,26 @@ ctypedef struct impaired_t:
     impair_t *up
     impair_t *down
     stored_frame *given         # by the last recv
+    uint64_t *counters          # the engine's
     uint64_t now_ns
     int closed                  # the inner link has ended
 
 
-cdef int push(impair_t *path, const frame_meta *meta, const iovec *iov, int n, uint64_t now_ns) noexcept nogil:
-    impair_push(path, stored_new(meta, iov, n), now_ns)
+cdef int push(impaired_t *m, impair_t *path, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
+    cdef uint64_t lost = path.stats.lost, full = path.stats.full
+    if not impair_push(path, stored_new(meta, iov, n), m.now_ns):
+        if path.stats.lost != lost:
+            count(m.counters, IMPAIR_LOST)
+        elif path.stats.full != full:
+            count(m.counters, IMPAIR_FULL)
+        else:
+            count(m.counters, IMPAIR_CORRUPTED)
     return LINK_OK              # a frame that is lost was sent all the same
 
 
 cdef int intake_send(link_t *link, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
     cdef impaired_t *m = <impaired_t *>link.impl
-    return push(m.up, meta, iov, n, m.now_ns)
+    return push(m, m.up, meta, iov, n)
 
 
 cdef int impaired_recv(link_t *link, link_frame *out) noexcept nogil:
@@ -76,7 +85,7 @@ cdef int impaired_send(link_t *link, const frame_meta *meta, const iovec *iov, i
     link.tx_frames += 1
     for i in range(n):
         link.tx_bytes += iov[i].iov_len
-    return push(m.down, meta, iov, n, m.now_ns)
+    return push(m, m.down, meta, iov, n)
 
 
 cdef int release(impaired_t *m) noexcept nogil:
@@ -95,8 +104,10 @@ cdef int release(impaired_t *m) noexcept nogil:
         stored_free(f)
         if rc == LINK_AGAIN:
             m.face.tx_full += 1
+            count(m.counters, LINK_FULL)
         elif rc == LINK_CLOSED:
             m.closed = 1
+            count(m.counters, LINK_DOWN)
             return rc
 
 
@@ -129,7 +140,8 @@ cdef void impaired_close(link_t *link) noexcept nogil:
     free(m)
 
 
-cdef link_t *impaired_link_new(link_t *inner, const impair_config *up, const impair_config *down) noexcept nogil:
+cdef link_t *impaired_link_new(link_t *inner, const impair_config *up, const impair_config *down,
+                               uint64_t *counters) noexcept nogil:
     cdef impaired_t *m = <impaired_t *>calloc(1, sizeof(impaired_t))
     if m == NULL:
         return NULL
@@ -141,6 +153,7 @@ cdef link_t *impaired_link_new(link_t *inner, const impair_config *up, const imp
         free(m)
         return NULL
     m.inner = inner
+    m.counters = counters
     m.face.fd = inner.fd
     m.face.mtu = inner.mtu
     m.face.impl = m.intake.impl = m

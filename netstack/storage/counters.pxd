@@ -67,6 +67,9 @@ cpdef enum counter:
     LINK_FULL               # a frame to the guest found the link full
     LINK_DOWN
     LINK_REFUSED
+    IMPAIR_LOST             # on the bad path that was asked for: by chance,
+    IMPAIR_FULL             # its queue or the memory being full,
+    IMPAIR_CORRUPTED        # or for a checksum that would have been made from the changed bytes
     SWITCH_FULL
     MAILBOX_FULL            # the control plane did not keep up
     PCAP_LOST

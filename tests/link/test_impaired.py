@@ -75,6 +75,8 @@ def test_everything_is_lost_one_way(lab) -> None:
     process = lab.attach("--impair-up", "loss=100%", "-v")
     assert round_trips(lab, 2) == []
     assert process.stop() == 0
+    (lost,) = re.findall(r"^ *impair_lost\W+(\d+)", process.text, re.MULTILINE)
+    assert int(lost) >= 2
 
 
 @pytest.mark.netns

@@ -244,3 +244,30 @@ def test_flows_tell_what_went_through(stack: Stack) -> None:
     assert (flow["guest"], flow["guest_port"]) == (GUEST, 41000)
     assert (flow["peer"], flow["peer_port"]) == (HOST, 8080)
     assert flow["bytes_up"] == 100
+
+
+def test_every_segment_comes_from_the_address_that_was_asked(real: Stack) -> None:
+    """RFC 9293 MUST-44 and MUST-45: the address that IP gives a connection is its own for all its life.
+
+    Two connections with the same ports to two addresses of the host: answers, data, their repetition and the reset
+    of each come from the address that this guest asked, and the sequence numbers of the one do not fit the other.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        guests = [GuestTcp(real, port, dst=dst) for dst in (HOST, GATEWAY)]
+        answers = [real.send(guest.segment("S", options=guest.options))[-1] for guest in guests]
+        assert [p[IP].src for p in answers] == [HOST, GATEWAY]
+        guests[0].seq += 1
+        guests[0].ack = answers[0][TCP].seq + 1
+        real.send(guests[0].segment("A"))
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"once")
+            first = [p for p in real.run(0.0) if data_of(p)]
+            again = [p for p in real.run(3.0) if data_of(p)]  # it was not acknowledged
+            assert first and again
+            assert {p[IP].src for p in first + again} == {HOST}
+            (stray,) = real.send(
+                real.ip(TCP(sport=guests[0].sport, dport=port, flags="A", seq=1, ack=9), dst=GATEWAY)
+            )
+            assert (stray[IP].src, stray[TCP].flags, stray[TCP].seq) == (GATEWAY, "R", 9)
