@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 log = logging.getLogger("netstack")
-LOOK_SECONDS = 0.5  # how often it looks whether the last of the inherited links is still there
+LOOK_SECONDS = 0.1  # how often it looks whether the last of the links that cannot come again is still there
 STRICT = "held"  # the check of sources where several guests meet
 
 PLACES = (
@@ -173,10 +174,17 @@ def api(gateway: Gateway, where: str, heard: list[str]) -> AbstractContextManage
 
 
 def wait(gateway: Gateway, stop: set[signal.Signals], once: bool) -> None:
-    """Until a signal says stop; with ``once`` also until no link is left of those that there were."""
-    while signal.sigtimedwait(stop, LOOK_SECONDS if once else 3600.0) is None:
-        if once and gateway.wait_link_closed(0) and not gateway.links():
+    """Until a signal says stop; with ``once`` also until no link is left of those that there were.
+
+    The signals are blocked. macOS has no sigtimedwait, so where there is more to wait for, they are looked at.
+    """
+    if not once:
+        signal.sigwait(stop)
+        return
+    while not signal.sigpending() & stop:
+        if gateway.wait_link_closed(0) and not gateway.links():
             return
+        time.sleep(LOOK_SECONDS)
 
 
 def command() -> click.Command:
