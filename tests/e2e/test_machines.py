@@ -253,3 +253,24 @@ def test_same_uuid_finds_its_address_again(lab: Lab) -> None:
                 shown = lab.guest.run("ip", "address", "show", "dev", "tap0").stdout
                 assert "192.168.65.250/24" in shown
                 assert "02:50:00:00:00:01" in shown
+
+
+def test_a_tap_of_its_own(lab: Lab) -> None:
+    """``--tap``: the kernel of the same namespace is the guest; when the TAP is removed, the service has ended."""
+    events = lab.directory / "events"
+    argv = (sys.executable, "-m", "netstack", "serve", "--tap", "tap0", "--notify", str(events))
+    process = lab.guest.spawn(*argv, env=python_environment())
+    wait_event(process, events, "ready")
+    assert events_of(events)[-1] == {"event": "ready", "listen": ["tap:tap0"]}
+    script = lab.directory / "dhcp.sh"
+    script.write_text(DHCP_SCRIPT)
+    script.chmod(0o755)
+    lab.guest.ip("link", "set", "tap0", "up")
+    lab.guest.run(
+        "busybox", "udhcpc", "-i", "tap0", "-n", "-q", "-f", "-t", "8", "-T", "1", "-s", str(script)
+    )
+    assert "192.168.65.3/24" in lab.guest.run("ip", "address", "show", "dev", "tap0").stdout
+    lab.guest.run("ping", "-c", "2", "-W", "5", GATEWAY)
+    lab.guest.ip("link", "delete", "tap0")
+    wait_event(process, events, "stopping")
+    assert process.wait(20) == 0, process.text
