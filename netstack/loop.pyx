@@ -558,6 +558,7 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
             flush_port(e, (<port_writer *>what).port)
         elif what.kind == POLLED_WAKE:
             wake_clear(e.wake_read)
+            poller_rearm(e.poller, e.wake_read, POLL_READ)
             run_calls(e)
     advance_links(e)
     for i in range(1, e.n_ports):

@@ -115,3 +115,10 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
 def isolated() -> Callable[..., Any]:
     """``isolated(function, *arguments)`` runs a function as root of fresh namespaces and gives its result."""
     return run_isolated
+
+
+@pytest.fixture(params=["", "poll"], ids=["best", "poll"])
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The system's best way to wait for descriptors, and poll(2), for the engines that the test makes."""
+    monkeypatch.setenv("NETSTACK_POLLER", request.param)
+    return str(request.param)

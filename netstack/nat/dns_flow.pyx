@@ -11,7 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from netstack.host.clock cimport random_fill
-from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_remove
+from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_rearm, poller_remove
 from netstack.host.sockets cimport (
     sock_close, sock_error, sock_recv_error, sock_udp_connect, sock_udp_open, sock_udp_recv, sock_udp_send, udp_message,
 )
@@ -183,6 +183,7 @@ cdef void dns_flow_host_event(nat_t *nat, dns_query *q, uint32_t events, uint64_
         m.length = 65536
         n = sock_udp_recv(q.polled.fd, &m, 1)
         if n == -EAGAIN or n == 0:
+            poller_rearm(nat.poller, q.polled.fd, POLL_READ)
             return
         if n < 0:
             close_socket(nat, q)

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def guest() -> Iterator[Guest]:
+def guest(poller: str) -> Iterator[Guest]:
     gateway = Gateway(Config(dns=()))
     with memory_guest(gateway) as made, gateway:
         made.dhcp()
