@@ -265,7 +265,8 @@ def test_every_segment_comes_from_the_address_that_was_asked(real: Stack) -> Non
             peer.sendall(b"once")
             first = [p for p in real.run(0.0) if data_of(p)]
             again = [p for p in real.run(3.0) if data_of(p)]  # it was not acknowledged
-            assert first and again
+            assert first
+            assert again
             assert {p[IP].src for p in first + again} == {HOST}
             (stray,) = real.send(
                 real.ip(TCP(sport=guests[0].sport, dport=port, flags="A", seq=1, ack=9), dst=GATEWAY)
