@@ -125,6 +125,16 @@ cdef void tune_window(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil:
     t.drs_bytes = 0
 
 
+cdef inline void widen_behind_hole(tcb_t *t, uint32_t right) noexcept nogil:
+    """Data out of order have come near the edge of the window: the sender is about to run dry.
+
+    A retransmission that is lost as well is found by what is sent after it (RFC 8985 section 6.2). A sender that
+    the window stops in the middle of recovery has nothing to send, and waits for its time-out.
+    """
+    if t.rcv_adv - right < t.rcv_buf // 4 and t.rcv_buf < t.config.rcv_buf_max and not memory_pressed(t):
+        t.rcv_buf = u32_min(t.config.rcv_buf_max, 2 * t.rcv_buf)
+
+
 # --- acknowledgments
 
 cdef inline void acknowledge_soon(tcb_t *t, uint32_t length, uint64_t now_ns) noexcept nogil:
@@ -257,6 +267,8 @@ cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t
         if added > 0:
             ring_place(&t.rcv_ring, offset, payload, length)
             note_arrival(t, seq)
+            if t.sack_on:               # without SACK, an ACK with another window is no duplicate (RFC 5681 section 2)
+                widen_behind_hole(t, seq + length)
         elif added == 0:
             note_duplicate(t, seq, seq + length)
         return TCP_EV_OUTPUT

@@ -344,6 +344,26 @@ def test_receive_buffer_grows_with_the_user() -> None:
     assert t.info["receive_buffer"] > 16384
 
 
+def test_window_widens_before_data_behind_a_hole_fill_it() -> None:
+    """What is sent after a lost retransmission finds it (RFC 8985 section 6.2): the window must leave room for that."""
+    t = Trace(receive_buffer=16384, receive_buffer_max=1 << 18)
+    g = t.connect(wscale=0)
+    for k in range(1, 8):
+        g >> DATA(1460, seq=1 + 1460 * k)
+    assert t.info["receive_buffer"] == 16384  # a quarter is left
+    g >> DATA(1460, seq=1 + 1460 * 8)
+    assert t.info["receive_buffer"] == 32768
+    for k in range(9, 100):
+        g >> DATA(1460, seq=1 + 1460 * k)
+    assert 100 * 1460 < t.info["receive_buffer"] <= 1 << 18  # the sender was never stopped
+
+    limited = Trace(receive_buffer=16384, receive_buffer_max=20000)
+    g = limited.connect(wscale=0)
+    for k in range(1, 11):
+        g >> DATA(1460, seq=1 + 1460 * k)
+    assert limited.info["receive_buffer"] == 20000
+
+
 def test_memory_pressure_shrinks_the_window_and_loses_nothing() -> None:
     t = Trace(autoread=False, receive_buffer=1 << 18, receive_buffer_max=1 << 18)
     from netstack.tcp import Connection
