@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from .errors import ConfigError, NetstackError
 
-__all__ = ["PortSpec", "PublishError", "bind"]
+__all__ = ["PortSpec", "PublishError", "bind", "host_port"]
 
 BACKLOG = 4096  # the kernel takes the less of this and net.core.somaxconn
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
@@ -284,9 +284,13 @@ def _stale(path: str) -> bool:
     return False
 
 
+def host_port(address: str, port: int) -> str:
+    """ADDRESS:PORT, with brackets around an IPv6 address (RFC 3986 section 3.2.2)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _sentence(spec: PortSpec, address: str, port: int, err: OSError) -> str:
-    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    what = f"{spec.protocol.upper()} port {where}"
+    what = f"{spec.protocol.upper()} port {host_port(address, port)}"
     if err.errno == errno.EADDRINUSE:
         return f"{what} is in use: choose another, or end the program that has it (ss -lnp 'sport = :{port}')"
     if err.errno in (errno.EACCES, errno.EPERM):

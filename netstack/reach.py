@@ -58,6 +58,13 @@ class Published:
         self.addresses = addresses
         self.address: Any = addresses[0]
 
+    @property
+    def places(self) -> list[str]:
+        """The addresses as text: ADDRESS:PORT, [ADDRESS]:PORT, or a path."""
+        from .publish import host_port
+
+        return [a if isinstance(a, str) else host_port(*a[:2]) for a in self.addresses]
+
     def close(self) -> None:
         """Closes the sockets. Connections that are open go on. Harmless when called again."""
         self._reach.unpublish(self.id)

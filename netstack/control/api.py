@@ -301,8 +301,6 @@ class ApiServer:
 def port_of(published: Published) -> answers.Port:
     """A publication as the API shows it."""
     spec = published.spec
-    where = [a if isinstance(a, str) else f"[{a[0]}]:{a[1]}" if ":" in a[0] else f"{a[0]}:{a[1]}"
-             for a in published.addresses]  # fmt: skip
     return answers.Port(
-        published.id, str(spec), spec.protocol, spec.guest, spec.guest_port, spec.count, where
+        published.id, str(spec), spec.protocol, spec.guest, spec.guest_port, spec.count, published.places
     )

@@ -160,3 +160,16 @@ def test_fragments_from_the_guest_arrive_whole(stack: Stack, server: socket.sock
         frames.append(Ether(src=MAC, dst=GATEWAY_MAC) / ip / Raw(raw[at : at + 1480]))
     stack.send(*frames)
     assert server.recv(65535) == data
+
+
+@pytest.mark.parametrize("dst", ["255.255.255.255", "192.168.65.255", "192.168.65.0"])
+@pytest.mark.parametrize("ttl", [1, 64])
+@pytest.mark.parametrize("port", [53, 68, 9999])
+def test_a_guest_without_an_address_reaches_nothing_but_dhcp(
+    stack: Stack, dst: str, ttl: int, port: int
+) -> None:
+    """Its packets belong to no neighbour, so that whatever would answer one must not see them."""
+    raw = IP(src="0.0.0.0", dst=dst, ttl=ttl) / UDP(sport=68, dport=port) / Raw(bytes(32))
+    assert stack.send(Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff") / raw) == []
+    assert stack.gateway.stats()["ip_broadcast"] == 1
+    assert stack.gateway.flows() == []
