@@ -1,0 +1,174 @@
+"""The part of the gateway that gives guests addresses and names: DHCP, the table of names, the upstream resolvers."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from .config import Config
+from .errors import ConfigError
+from .services.dns_table import DnsTable
+from .services.resolv_conf import ResolvConfWatcher, parse_upstreams
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .reach import Reach
+    from .services.dhcp4 import DhcpServer
+
+__all__ = ["NameMethods"]
+
+BROADCAST_MAC = b"\xff" * 6
+DHCP_HEAD = struct.Struct("=i6sHII")  # of the engine's message (nat/context.pxd)
+
+
+class NameMethods:
+    """The part of :class:`netstack.Gateway` that knows who has which address and name."""
+
+    config: Config
+    _engine: Engine
+    _lock: threading.Lock
+    _reach: Reach | None
+    _virtual_ns: int
+
+    def _begin_names(self) -> None:
+        self._holders: dict[str, bytes] = {}  # address to MAC, as the engine knows it
+        self._dhcp_spoofed = 0
+        self._resolver = ResolvConfWatcher(self.config.resolv_conf) if self.config.dns is None else None
+        self._upstreams: tuple[tuple[str, int], ...] = ()
+        self._dhcp: DhcpServer | None = None  # made when a guest is first admitted or asks
+        self._static: list[tuple[bytes, str, str]] = []  # guests admitted before that
+        self._check_addresses()
+        self._read_resolver()
+        self._publish_names()
+
+    def _check_addresses(self) -> None:
+        """Static leases are checked at once, not when the first guest asks."""
+        if self.config.leases:
+            self._dhcp_server()
+            self._tell_holders()
+
+    def _dhcp_server(self) -> DhcpServer:
+        """To be called with the lock held once there are threads."""
+        if self._dhcp is None:
+            from .services.dhcp4 import DhcpServer, DhcpSettings
+
+            c = self.config
+            gateway = ipaddress.IPv4Address(c.gateway)
+            self._dhcp = DhcpServer(
+                DhcpSettings(
+                    server=gateway,
+                    network=ipaddress.IPv4Network(c.network),
+                    first=ipaddress.IPv4Address(c.first_guest),
+                    last=ipaddress.IPv4Address(c.last_guest),
+                    routers=(gateway,),
+                    dns_servers=(gateway,),
+                    domain=c.domain,
+                    mtu=c.mtu,
+                    lease_seconds=c.lease_seconds,
+                    static=c.leases,
+                    excluded=(ipaddress.IPv4Address(c.host_alias),) if c.host_alias else (),
+                )
+            )
+            for mac, address, name in self._static:
+                self._dhcp.reserve(mac, address, name)
+            self._static.clear()
+        return self._dhcp
+
+    def leases(self) -> list[Any]:
+        """The addresses given out."""
+        with self._lock:
+            return list(self._dhcp_server().leases())
+
+    def _publish_names(self) -> None:
+        c = self.config
+        names: dict[str, Any] = dict.fromkeys(c.gateway_names, c.gateway)
+        if c.host_alias:
+            names.update(dict.fromkeys(c.host_names, c.host_alias))
+        for lease in self._dhcp.leases() if self._dhcp is not None else ():
+            if lease.name:
+                names[f"{lease.name}.{c.domain}"] = str(lease.address)
+        self._names = DnsTable(names, reverse=True)
+        self._engine.set_names(self._names)
+        if self._reach is not None:
+            self._reach.guests_changed()
+
+    def _read_resolver(self) -> None:
+        if self._resolver is None:
+            upstreams = parse_upstreams(self.config.dns) if self.config.dns else ()
+        else:
+            self._resolver.changed()
+            upstreams = self._resolver.conf.upstreams
+        if upstreams != self._upstreams:
+            self._upstreams = upstreams
+            self._engine.set_upstreams(list(upstreams))
+
+    def address_within(self, address: ipaddress.IPv4Address) -> bool:
+        """Whether an address is one of the guests' pool."""
+        first, last = (ipaddress.IPv4Address(a) for a in (self.config.first_guest, self.config.last_guest))
+        return first <= address <= last
+
+    def address_take(self, mac: bytes, address: ipaddress.IPv4Address | None) -> ipaddress.IPv4Address | None:
+        """Ties an address (None: the first that is free) to a MAC for good; None when it is taken, or none is left."""
+        with self._lock:
+            server = self._dhcp_server()
+            if address is not None:
+                for lease in server.leases(self._now()):
+                    if lease.address == address and lease.mac != mac and lease.state != "kept":
+                        return None
+            try:
+                taken = server.reserve(mac, address, now=self._now())
+            except ConfigError:
+                return None
+            self._leases_changed(-1, mac)
+            return taken
+
+    def address_give_back(self, mac: bytes) -> None:
+        """The address of a MAC is free again."""
+        with self._lock:
+            if self._dhcp_server().unreserve(mac):
+                self._leases_changed(-1, mac)
+
+    def _leases_changed(self, port: int = -1, mac: bytes = b"") -> None:
+        self._publish_names()
+        self._tell_holders(port, mac)
+
+    def _tell_holders(self, port: int = -1, mac: bytes = b"") -> None:
+        """Tells the engine who holds which address, as far as that has changed; ``port`` is where ``mac`` was seen."""
+        if self._dhcp is None:
+            return
+        now = {str(x.address): x.mac for x in self._dhcp.leases() if x.mac and x.state in ("static", "bound")}
+        for address, holder in now.items():
+            if self._holders.get(address) != holder:
+                self._engine.hold(address, holder, port if holder == mac else -1)
+        for address in self._holders.keys() - now.keys():
+            self._engine.hold(address, None)
+        self._holders = now
+
+    def _on_dhcp(self, message: bytes) -> None:
+        port, mac, _, _, _ = DHCP_HEAD.unpack_from(message)
+        if self.config.source_check == "held" and claims_another(message[DHCP_HEAD.size :], mac):
+            self._dhcp_spoofed += 1
+            return
+        with self._lock:
+            server = self._dhcp_server()
+            before = server.generation
+            reply = server.handle(message[DHCP_HEAD.size :], self._now(), mac)
+            if server.generation != before:
+                self._leases_changed(port, mac)
+        if reply is None:
+            return
+        # The link tells who asked; a reply never goes to a MAC that the message merely claims.
+        to = BROADCAST_MAC if reply.mac == BROADCAST_MAC else mac
+        self._engine.send_udp(port, to, self.config.gateway, 67, reply.address, reply.port, reply.payload)
+
+    def _now(self) -> float:
+        return self._virtual_ns / 1e9 if self._virtual_ns else time.time()
+
+
+def claims_another(message: bytes, mac: bytes) -> bool:
+    """Whether a DHCP message is about another Ethernet address than the frame came from (relays apart)."""
+    ethernet = len(message) >= 34 and message[1] == 1 and message[2] == 6
+    return ethernet and message[24:28] == bytes(4) and message[28:34] != mac
