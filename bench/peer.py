@@ -91,6 +91,11 @@ class Cell:
         return {**out, "rate": self.rate, "queue": 200} if self.rate else out
 
     @property
+    def seconds(self) -> float:
+        """How long a stream runs by default: its slow start and enough losses must have happened."""
+        return max(2.0, 0.08 * self.rtt)
+
+    @property
     def slow(self) -> bool:
         """True where the path, and not the processor, is what limits: many streams fit beside each other."""
         return self.loss >= 5 or (self.rtt >= 20 and self.loss >= 0.1)
@@ -300,7 +305,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--direction", nargs="*", default=["up", "down"], choices=["up", "down"])
     parser.add_argument("--control", nargs="*", default=CONTROLS, help="the guest's, for what it sends")
     parser.add_argument("--rate", type=float, default=0.0, help="Mbit/s of the path, 0: unlimited")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one stream")
+    parser.add_argument(
+        "--seconds", type=float, help="of one stream; 2, or 80 round trips where that is more"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=6, help="at once, where the path is what limits")
     parser.add_argument("--seed", type=int, default=1)
@@ -312,14 +319,14 @@ def main(argv: list[str]) -> int:
         with Peers(Cell(loss, rtt, reorder, options.rate), options.seed) as peers:
             for direction in options.direction:
                 for control in options.control if direction == "up" else ("cubic",):
-                    figure = measure(
-                        peers, direction, control, options.seconds, options.rounds, options.streams
-                    )
+                    seconds = options.seconds or peers.cell.seconds
+                    figure = measure(peers, direction, control, seconds, options.rounds, options.streams)
                     short += figure.ratio < figure.wanted
                     print(figure, flush=True)
     for rtt in options.far:
         for direction in options.direction:
-            figure = far(rtt, direction, options.seconds, options.rounds, options.rate)
+            seconds = options.seconds or Cell(0.0, int(rtt)).seconds
+            figure = far(rtt, direction, seconds, options.rounds, options.rate)
             short += figure.ratio < figure.wanted
             print(figure, " (server behind the host)", flush=True)
     return 1 if short else 0

@@ -250,6 +250,8 @@ ctypedef struct tcb_t:
     uint8_t rcv_fin_known, rcv_fin  # rcv_fin: in order
     uint8_t rcv_urgent
     uint8_t ack_burst               # duplicate ACKs owed to a peer without SACK
+    uint8_t sack_news               # blocks that no ACK has reported yet
+    uint8_t hole_acks               # sent since RCV.NXT met the present hole, saturating
     # --- deadlines; UINT64_MAX = none
     uint64_t pace_ns                # when what was sent would have left at the pacing rate
     uint64_t rtx_at, delack_at, keepalive_at, life_at, pace_at, shrink_at

@@ -179,6 +179,13 @@ cdef uint32_t arrives_in_syn_sent(tcb_t *t, segment *s, tcp_delivery *delivery) 
 
 # --- first step
 
+cdef inline void note_received(tcb_t *t, const segment *s) noexcept nogil:
+    """What a segment repeats of the bytes below RCV.NXT, and no byte more: a D-SACK of what has not come would be
+    taken for a SACK (RFC 2883 section 4), and the byte believed to be here."""
+    if s.length and seq_lt(s.seq, t.rcv_nxt):
+        note_duplicate(t, s.seq, s.seq + u32_min(t.rcv_nxt - s.seq, s.length))
+
+
 cdef bint timestamp_ok(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
     """RFC 7323 section 5.3: PAWS, before the sequence number is looked at."""
     if not t.ts_on or s.flags & TCP_RST:
@@ -190,7 +197,7 @@ cdef bint timestamp_ok(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
     if s.now_ns - t.ts_recent_ns > PAWS_DAYS * DAY * <uint64_t>1000000000:
         return True                             # ts_recent is too old to be compared with
     if s.length:
-        note_duplicate(t, s.seq, s.seq + s.length)
+        note_received(t, s)
         t.want |= TCP_WANT_ACK
         events[0] |= TCP_EV_OUTPUT
     elif s.flags & TCP_SYN or not t.state == TCP_TIME_WAIT:
@@ -225,8 +232,7 @@ cdef bint first_sequence(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
     if s.flags & TCP_SYN:
         events[0] |= fourth_syn(t, s)
         return False
-    if s.length and seq_lt(s.seq, t.rcv_nxt):
-        note_duplicate(t, s.seq, s.seq + s.length if seq_leq(s.seq + s.length, t.rcv_nxt) else t.rcv_nxt)
+    note_received(t, s)
     if t.state == TCP_TIME_WAIT and not s.flags & TCP_ACK:
         return False
     if s.flags & TCP_FIN and t.state == TCP_TIME_WAIT:
@@ -256,7 +262,7 @@ cdef void cut_to_window(tcb_t *t, segment *s) noexcept nogil:
         window = 0
     if seq_lt(s.seq, t.rcv_nxt):
         n = t.rcv_nxt - s.seq
-        note_duplicate(t, s.seq, s.seq + u32_min(n, s.length))
+        note_received(t, s)
         t.want |= TCP_WANT_ACK
         if n >= s.length:
             if n > s.length:

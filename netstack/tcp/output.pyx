@@ -85,6 +85,9 @@ cdef void begin(tcb_t *t, tcp_segment *out, uint32_t seq, uint8_t flags, uint64_
         t.want &= ~(TCP_WANT_ACK | TCP_WANT_CHALLENGE)
         t.ack_bytes = 0
         t.delack_at = UINT64_MAX
+        t.sack_news = 0
+        if t.reassembly.n and t.hole_acks < 255:
+            t.hole_acks += 1
         if t.sack_on and not flags & TCP_SYN and (t.reassembly.n or t.dsack_left != t.dsack_right):
             write_sacks(t, h, 3 if t.ts_on else 4)
             if h.n_sack:

@@ -38,6 +38,8 @@ cdef enum:
     RELEASE_AFTER = 1000            # ms an empty ring keeps its memory
     PRESSED_BUFFER = 16384          # what is offered while memory is short
     DEFAULT_RTT = 100               # ms, where nothing has been measured
+    PROMPT_ACKS = 3                 # sent at once for a new hole: what starts a fast retransmission
+    HELD_SEGMENTS = 44              # at most behind one ACK for data out of order
 
 
 cdef void receive_start(tcb_t *t, uint32_t irs) noexcept nogil:
@@ -151,15 +153,19 @@ cdef bint tcp_ack_waits(const tcb_t *t, uint32_t *step) noexcept nogil:
 
     One ACK for a batch is what fast senders want. A sender whose window is a few packets would get it only
     after the last of them, and send nothing meanwhile: so the first ACK of a batch goes after two segments,
-    and the next ones at doubling distances. What is out of order or a duplicate is reported at once (RFC 5681
-    section 4.2): fast recovery lives on it.
+    and the next ones at doubling distances. A new hole and a duplicate are reported at once (RFC 5681 section
+    4.2): fast retransmission lives on it. After that, with SACK, one ACK tells as much as many, as long as its
+    blocks have room for all the news (three beside timestamps).
 
     step: bytes until the next one; 0 at the beginning of a batch.
     """
     if not t.want & TCP_WANT_ACK:
         return False
-    if t.reassembly.n or t.dsack_left != t.dsack_right:
+    if t.dsack_left != t.dsack_right:
         return True
+    if t.reassembly.n:
+        return (not t.sack_on or t.hole_acks < PROMPT_ACKS or t.sack_news >= 3
+                or t.ack_bytes >= HELD_SEGMENTS * <uint32_t>t.rcv_mss)
     if t.ack_bytes < u32_max(step[0], 2 * <uint32_t>t.rcv_mss):
         return False
     step[0] = 2 * t.ack_bytes
@@ -193,6 +199,8 @@ cdef void note_arrival(tcb_t *t, uint32_t seq) noexcept nogil:
     cdef int i = 0, block = range_of(t, seq)
     while i < 3 and t.sack_order[i] != seq and (block < 0 or range_of(t, t.sack_order[i]) != block):
         i += 1
+    if i == 3:                          # new, or so long ago that it may not have been reported
+        t.sack_news += 1
     while i > 0:
         t.sack_order[i] = t.sack_order[i - 1]
         i -= 1
@@ -259,6 +267,7 @@ cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t
     if seq != t.rcv_nxt:                # out of order: kept, and reported at once
         offset = seq_offset(t.rcv_off, seq)
         t.want |= TCP_WANT_ACK
+        t.ack_bytes += length
         if not t.sack_on and t.ack_burst < 8:
             t.ack_burst += 1
         if reserve(t, &t.rcv_ring, <uint32_t>(offset + length - t.rcv_ring.head), False) < 0:
@@ -289,6 +298,7 @@ cdef uint32_t take_text(tcb_t *t, uint32_t seq, const uint8_t *payload, uint32_t
         ring_commit(&t.rcv_ring, <uint32_t>(t.rcv_off - t.rcv_ring.tail))
     t.rcv_nxt = <uint32_t>t.rcv_off
     t.rcv_wnd = t.rcv_adv - t.rcv_nxt
+    t.hole_acks = 0
     if t.reassembly.n:
         t.want |= TCP_WANT_ACK          # a hole remains: every segment is acknowledged
     acknowledge_soon(t, t.rcv_nxt - before, now_ns)

@@ -38,3 +38,28 @@ def test_out_of_order_is_reported_each_time(stack: Stack) -> None:
     assert [p[TCP].ack for p in answers] == [guest.seq] * 4
     blocks = [dict(p[TCP].options)["SAck"] for p in answers]
     assert blocks == [(guest.seq + 100, guest.seq + 200 + 100 * k) for k in range(4)]
+
+
+def test_a_hole_that_is_known_is_reported_less_often(stack: Stack) -> None:
+    """Three duplicate ACKs start the fast retransmission; what comes behind the hole then shares an ACK."""
+    guest = GuestTcp(stack, options=[("MSS", 1460), ("SAckOK", b"")])
+    guest.open()
+    frames = [guest.segment("A", bytes(1000), seq=guest.seq + 1000 * k) for k in range(1, 61)]
+    answers = burst(stack, frames)
+    assert [p[TCP].ack for p in answers] == [guest.seq] * len(answers)
+    ends = [(dict(p[TCP].options)["SAck"][1] - guest.seq) // 1000 for p in answers]
+    assert ends == [2, 3, 4, 4 + 44, 61]
+
+
+def test_blocks_share_an_ack_that_has_room_for_them(stack: Stack) -> None:
+    guest = GuestTcp(stack, options=[("MSS", 1460), ("SAckOK", b"")])
+    guest.open()
+    frames = [guest.segment("A", bytes(100), seq=guest.seq + 200 * k) for k in range(1, 13)]
+    told = [dict(p[TCP].options)["SAck"] for p in burst(stack, frames)]
+    assert len(told) == 6  # three at once, then one for each three blocks
+    blocks = {
+        (left - guest.seq, right - guest.seq)
+        for t in told
+        for left, right in zip(t[::2], t[1::2], strict=True)
+    }
+    assert blocks == {(200 * k, 200 * k + 100) for k in range(1, 13)}  # and none is missing

@@ -168,11 +168,23 @@ def test_paws() -> None:
     g >> DATA(
         100, seq=101, ts=(base + 999, g.ts_recent)
     )  # older: dropped, and answered with the unchanged echo
-    g << ACK(ack=101, ts=(0, base + 1000))
+    # and without a D-SACK: bytes 101 to 200 are not here, and a sender that is told so never sends them again
+    g << ACK(ack=101, ts=(0, base + 1000), sack=())
     assert len(t.received) == 100
     g >> DATA(100, seq=101, ts=(base + 1001, g.ts_recent))
     t.after(0.05)
     g << ACK(ack=201, ts=(0, base + 1001))
+
+
+def test_paws_reports_what_is_a_duplicate() -> None:
+    t = Trace(timestamps=True)
+    g = t.connect()
+    base = g.ts_base
+    g >> DATA(100, seq=1, ts=(base + 10, g.ts_recent))
+    t.after(0.05)
+    g << ACK(ack=101)
+    g >> DATA(100, seq=51, ts=(base + 5, g.ts_recent))
+    g << ACK(ack=101, sack=((51, 101),))
 
 
 def test_old_data_with_a_new_timestamp() -> None:
