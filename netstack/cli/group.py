@@ -25,6 +25,8 @@ COMMANDS = (
     "flows",
     "stats",
     "port",
+    "ping",
+    "connect",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for

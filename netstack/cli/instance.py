@@ -11,17 +11,21 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["amount", "as_json", "instance_options", "table"]
+__all__ = ["amount", "as_json", "instance_option", "instance_options", "table"]
 
 WIDE = 1000  # columns, where it is not a terminal that reads
 
 
 def instance_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--instance`` and ``--json``."""
-    function = click.option(
+    return json_option(instance_option(function))
+
+
+def instance_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--instance`` alone."""
+    return click.option(
         "--instance", metavar="NAME|PATH", help="Which one is asked, where several run (see netstack list)."
     )(function)
-    return json_option(function)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
