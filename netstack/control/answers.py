@@ -147,7 +147,7 @@ class PingReply(Message):
 
 
 class Connect(Message):
-    """A TCP port of a guest, by name or address ("" for the only one); ``timeout`` is in seconds, null for TCP's own."""
+    """A TCP port of a guest, by name or address ("" for the only one); ``timeout`` is in seconds, null: TCP's own."""
 
     guest: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
