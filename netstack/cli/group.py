@@ -24,6 +24,7 @@ COMMANDS = (
     "guests",
     "flows",
     "stats",
+    "top",
     "port",
     "ping",
     "connect",
