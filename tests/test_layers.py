@@ -48,7 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control.listeners": {"link"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
-    "control": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway", "reach", "__init__"},
+    "control": BOTTOM
+    | PURE
+    | {"nat", "link", "capture", "config", "engine", "gateway", "reach", "publish", "__init__"},
     "testing": BOTTOM
     | PURE
     | {"nat", "link", "capture", "config", "engine", "gateway", "sandbox", "__init__"},

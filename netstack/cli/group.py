@@ -24,7 +24,10 @@ COMMANDS = (
     "guests",
     "flows",
     "stats",
+    "top",
     "port",
+    "ping",
+    "connect",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for

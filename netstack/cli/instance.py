@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+from netstack.cli.rates import bits
 
-__all__ = ["amount", "as_json", "instance_options", "table"]
+__all__ = ["amount", "as_json", "clean", "flow_rows", "instance_option", "instance_options", "table"]
 
 WIDE = 1000  # columns, where it is not a terminal that reads
 
 
 def instance_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--instance`` and ``--json``."""
-    function = click.option(
+    return json_option(instance_option(function))
+
+
+def instance_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--instance`` alone."""
+    return click.option(
         "--instance", metavar="NAME|PATH", help="Which one is asked, where several run (see netstack list)."
     )(function)
-    return json_option(function)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,6 +47,36 @@ def amount(count: float) -> str:
     return f"{count:.1f}T"
 
 
+def clean(cell: object) -> str:
+    """A cell's text. Names come from guests: neither rich's markup nor a terminal's escapes may act."""
+    return "".join(c if c.isprintable() else "?" for c in str(cell))
+
+
+#: Columns of a table of flows: heading, and what stands below it.
+FLOW: dict[str, Callable[[dict[str, Any]], object]] = {
+    "PROTOCOL": lambda f: f["protocol"],
+    "STATE": lambda f: f["state"],
+    "GUEST": lambda f: f"{f['guest']}:{f['guest_port']}",
+    "PEER": lambda f: f"{f['peer']}:{f['peer_port']}",
+    ">UP RATE": lambda f: bits(f["up_rate"]),
+    ">DOWN RATE": lambda f: bits(f["down_rate"]),
+    ">UP": lambda f: amount(f["bytes_up"]),
+    ">DOWN": lambda f: amount(f["bytes_down"]),
+    ">AGE": lambda f: f"{f['age']:.1f}s",
+    ">RTT": lambda f: f"{f['rtt'] * 1e3:.2f}ms" if f["rtt"] else "",
+    ">RETRANSMITS": lambda f: f["retransmits"],
+}
+RATED = (">UP RATE", ">DOWN RATE")  # what only a flow that was seen twice has
+
+
+def flow_rows(
+    flows: Iterable[dict[str, Any]], columns: Iterable[str] | None = None
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Headings and rows of a table of flows; all columns but the rates where none are named."""
+    heads = [head for head in FLOW if head not in RATED] if columns is None else list(columns)
+    return heads, [tuple(FLOW[head](flow) for head in heads) for flow in flows]
+
+
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Prints rows under headings; a column whose heading begins with > is aligned to the right."""
     from rich.console import Console
@@ -54,7 +88,5 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
         right = column.startswith(">")
         out.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        # Names come from guests: neither rich's markup nor a terminal's escapes may act.
-        cells = ("".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row)
-        out.add_row(*map(Text, cells))
+        out.add_row(*(Text(clean(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(out)

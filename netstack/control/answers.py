@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 __all__ = [
+    "Connect",
     "Error",
     "Flow",
     "Flows",
@@ -12,6 +15,8 @@ __all__ = [
     "Guests",
     "Info",
     "Link",
+    "Ping",
+    "PingReply",
     "Port",
     "Ports",
     "Publish",
@@ -117,6 +122,36 @@ class Ports(Message):
     """The publications, in the order they were made."""
 
     ports: list[Port]
+
+
+class Ping(Message):
+    """Echo requests to a guest, by name or address ("" for the only one); ``count`` is null for no end.
+
+    ``size`` is in bytes of data; ``interval`` and ``timeout``, after which nothing is waited for, are in seconds.
+    """
+
+    guest: str
+    count: Annotated[int, msgspec.Meta(ge=1)] | None = 1
+    size: Annotated[int, msgspec.Meta(ge=0, le=65507)] = 56
+    interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 1.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=10)] = 1.0
+
+
+class PingReply(Message):
+    """What became of an echo request: ``rtt`` is in seconds, null where no answer came in time."""
+
+    seq: int
+    address: str
+    bytes: int
+    rtt: float | None
+
+
+class Connect(Message):
+    """A TCP port of a guest, by name or address ("" for the only one); ``timeout`` is in seconds, null: TCP's own."""
+
+    guest: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
 
 
 class Stopping(Message):

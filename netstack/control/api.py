@@ -20,6 +20,8 @@ from netstack import __version__
 from netstack.control import answers
 from netstack.control.instances import InstanceError, listening, place
 from netstack.control.loop import ControlLoop
+from netstack.control.refused import Refused
+from netstack.control.streams import Streams
 from netstack.errors import NetstackError
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Route(NamedTuple):
     request: Any = None  #: type of the request's body
     media: str | None = None  #: of an answer that is not JSON
     errors: dict[int, str] = {}  # noqa: RUF012  # never changed
+    stream: bool = False  #: answered by `Streams` instead, on the connection itself
 
 
 ROUTES = (
@@ -71,6 +74,31 @@ ROUTES = (
         status=204,
         errors={404: "There is no such publication"},
     ),
+    Route(
+        "POST",
+        "/v1/ping",
+        "ping",
+        "Send echo requests to a guest; each answer is a line of JSON (PingReply) as it comes",
+        request=answers.Ping,
+        media="application/x-ndjson",
+        errors={404: "There is no such guest"},
+        stream=True,
+    ),
+    Route(
+        "POST",
+        "/v1/connect",
+        "connect",
+        "Connect to a TCP port of a guest; the connected socket comes as a descriptor (SCM_RIGHTS) with the answer",
+        status=101,
+        request=answers.Connect,
+        errors={
+            404: "There is no such guest",
+            426: "The request does not say Upgrade: descriptor",
+            502: "The guest refuses, or cannot be reached",
+            504: "The guest does not answer",
+        },
+        stream=True,
+    ),
     Route("POST", "/v1/shutdown", "shutdown", "Stop the instance", answers.Stopping, 202),
     Route(
         "GET",
@@ -82,14 +110,6 @@ ROUTES = (
     ),
     Route("GET", "/v1/openapi.json", "openapi", "This description", dict[str, Any]),
 )
-
-
-class Refused(Exception):
-    """A request that is answered with an error's status and one sentence."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class ApiServer:
@@ -133,6 +153,7 @@ class ApiServer:
         self._inode = os.stat(self.path).st_ino
         self._loop = ControlLoop("netstack-api")
         self._runner: Any = None
+        self._streams = Streams(gateway, self._web)
         try:
             self._loop.call(self._serve())
         except BaseException:
@@ -150,6 +171,7 @@ class ApiServer:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[web.middleware(in_json)])
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._handler(route))
+        app.on_shutdown.append(self._streams.end)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_SECONDS)
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket).start()
@@ -191,7 +213,7 @@ class ApiServer:
         )
 
     def _handler(self, route: Route) -> Any:
-        work = getattr(self, route.handler)
+        work = getattr(self._streams if route.stream else self, route.handler)
 
         async def answer(request: Any) -> Any:
             given: list[Any] = list(request.match_info.values())
@@ -200,6 +222,8 @@ class ApiServer:
                     given.append(msgspec.json.decode(await request.read(), type=route.request))
                 except msgspec.DecodeError as err:
                     raise Refused(400, f"the request cannot be understood: {err}") from None
+            if route.stream:
+                return await work(request, *given)
             value = await asyncio.to_thread(work, *given)
             if route.answer is not None:
                 return self._json(value, route.status)

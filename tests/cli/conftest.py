@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from instance import Instance, environment, guest_of
 
 from netstack.errors import SandboxError
 
@@ -40,6 +43,36 @@ def _sandboxes() -> None:
     """For tests that need namespaces and /dev/net/tun, as any user."""
     if reason := no_sandbox():
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """A running ``netstack serve`` with a guest at `instance.GUEST` that echoes, and a name, ghost, of nobody."""
+    pytest.importorskip("aiohttp")
+    if reason := no_sandbox():
+        pytest.skip(reason)
+    one = Instance(tmp_path_factory.mktemp("served"), "--guest", "02:00:00:00:00:07=192.168.65.99,ghost")
+    try:
+        with guest_of(one):
+            yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture
+def ask(served: Instance) -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts a command that asks `served`; its three streams are pipes unless said otherwise."""
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, "-m", "netstack", *arguments],
+            cwd=ROOT,
+            env=environment(served.folder) | {"PYTHONUNBUFFERED": "1"},
+            **{**pipes, **options},
+        )
+
+    return start
 
 
 @pytest.fixture
