@@ -41,7 +41,7 @@ cdef uint32_t ask(const dns_table *table, const uint8_t *name, size_t length, co
     cdef dns_hdr hdr
     cdef dns_question question
     cdef dns_record record
-    cdef int i, end = put_labels(name, length, query + DNS_HDR_LEN, 0)
+    cdef int _i, end = put_labels(name, length, query + DNS_HDR_LEN, 0)
     if end > 0:
         end = put_labels(domain, domain_length, query + DNS_HDR_LEN, end)
     if end <= 0:
@@ -57,7 +57,7 @@ cdef uint32_t ask(const dns_table *table, const uint8_t *name, size_t length, co
     if dns_parse(reply, n, &hdr) < 0 or dns_question_parse(reply, n, at, &question) < 0:
         return 0
     at = end + 4
-    for i in range(hdr.ancount):                    # aliases first
+    for _i in range(hdr.ancount):                    # aliases first
         if dns_record_parse(reply, n, at, &record) < 0:
             return 0
         if record.type == DNS_TYPE_A and record.rdlength == 4:
