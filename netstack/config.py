@@ -56,6 +56,8 @@ class Config:
     #: ports of the host led into guests, as Docker writes them (netstack.publish)
     publish: tuple[str, ...] = ()
     publish_source: str = "keep"  #: how their clients appear to guests: keep (their own address) or gateway
+    #: proxies into the network (SOCKS 5 and 4a, HTTP): "ADDRESS:PORT", "PORT" on 127.0.0.1, or "unix:/path"
+    socks: tuple[str, ...] = ()
     gateway_forwards: str | None = None  #: VPNKit's JSON file of ports of the gateway, watched
     forwards: str | None = None  #: VPNKit's JSON file of outgoing TCP that goes to Unix sockets, watched
     #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good

@@ -32,7 +32,7 @@ from netstack.nat.command cimport (
 )
 from netstack.nat.context cimport divert_prefix_t, nat_t
 from netstack.nat.divert cimport diversion
-from netstack.nat.flow cimport POLLED_WAKE, polled
+from netstack.nat.flow cimport POLLED_WAKE, polled, socks_relay
 from netstack.nat.forward cimport dial_new, forward_new
 from netstack.nat.nat cimport nat_free, nat_make_tables, nat_new
 from netstack.nat.ping_guest cimport ping_new
@@ -414,9 +414,50 @@ cdef class Engine:
         arg.guest = 0 if guest is None else v4_from_object(guest)
         self.call(COMMAND_RETARGET, &arg, 0)
 
-    def dial(self, int fd, guest, uint16_t guest_port, source=None) -> int:
+    def relay_socks(self, int fd, uint64_t rule, client, uint16_t client_port, str domain) -> None:
+        """Serves the datagrams of one SOCKS client (RFC 1928 section 7): a bound UDP socket, owned by the engine from
+        here on, until ``unforward``. Guests see them come from the gateway.
+
+        Args:
+            fd: the socket.
+            rule: its number.
+            client: the only address that may send; ``client_port`` the only port, 0 = any.
+            domain: where names without a dot are looked for.
+
+        Raises:
+            OSError: the socket cannot be polled.
+        """
+        cdef forward_new new
+        cdef socks_relay socks
+        cdef bytes text = domain.encode("ascii", "replace")[:255]
+        cdef int64_t rc
+        memset(&new, 0, sizeof(new))
+        memset(&socks, 0, sizeof(socks))
+        socks.client = addr_from_object(client)
+        socks.client_port = client_port
+        socks.domain_length = <uint8_t>len(text)
+        memcpy(socks.domain, <const char *>text, len(text))
+        new.fd = fd
+        new.protocol = 17
+        new.rule = rule
+        new.as_gateway = 1
+        new.socks = &socks
+        rc = self.call(COMMAND_FORWARD, &new, 0)
+        if rc < 0:
+            raise OSError(-rc, strerror(-rc))
+
+    def dial(self, int fd, guest, uint16_t guest_port, source=None, bytes to_host=b"", bytes to_guest=b"") -> int:
         """Opens a connection to a guest, whose other end is the connected stream ``fd`` (owned by the engine from here
         on). Returns the flow's id, which a MAIL_DIALED will name.
+
+        Args:
+            fd: a connected stream, non-blocking.
+            guest: IPv4 address.
+            guest_port: its port.
+            source: whom the guest sees; None is the gateway.
+            to_host: written to the descriptor when the guest has accepted, before any byte of the guest. Where it or
+                ``to_guest`` is given, a failure closes the descriptor without a reset.
+            to_guest: sent to the guest then, before any byte read from the descriptor.
 
         Raises:
             OSError: it could not even begin; the descriptor is still the caller's.
@@ -428,6 +469,10 @@ cdef class Engine:
         new.guest = v4_from_object(guest)
         new.guest_port = guest_port
         new.src = 0 if source is None else v4_from_object(source)
+        new.to_host = <const uint8_t *><const char *>to_host
+        new.n_host = <uint32_t>len(to_host)
+        new.to_guest = <const uint8_t *><const char *>to_guest
+        new.n_guest = <uint32_t>len(to_guest)
         rc = self.call(COMMAND_DIAL, &new, 0)
         if rc < 0:
             raise OSError(-rc, strerror(-rc))

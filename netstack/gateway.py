@@ -21,7 +21,7 @@ from .errors import ConfigError, NetstackError
 from .guests import GuestMethods
 from .log import logger
 from .pending import Dialer, PendingFlow
-from .reach import ReachMethods
+from .socks import SocksMethods
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,7 +43,7 @@ MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLV
 )
 
 
-class Gateway(GuestMethods, ReachMethods):
+class Gateway(GuestMethods, SocksMethods):
     """A virtual network with its gateway, as a context manager.
 
     Args:
@@ -91,9 +91,16 @@ class Gateway(GuestMethods, ReachMethods):
                 self._forwards.look()
             for text in self.config.publish:
                 self.publish(text)
+            for place in self.config.socks:
+                self.serve_socks(place)
         except BaseException:
+            self._close_socks()
+            if self._loop is not None:
+                self._loop.stop()
             if self._reach is not None:
                 self._reach.close()
+            if (engine := getattr(self, "_engine", None)) is not None:
+                engine.close()
             os.close(self._stop_read)
             os.close(self._stop_write)
             raise
@@ -182,6 +189,7 @@ class Gateway(GuestMethods, ReachMethods):
         self._engine.request_stop()
         for thread in self._threads:
             thread.join()
+        self._close_socks()
         if self._loop is not None:
             self._loop.stop()
         if self._listeners is not None:

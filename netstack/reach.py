@@ -310,22 +310,49 @@ class Reach:
         return address
 
     def dial_soon(self, guest: str, port: int) -> tuple[socket.socket, Future[None]]:
-        from concurrent.futures import Future
-
         address = self._guest(guest)
-        done: Future[None] = Future()
         ours, engines = socket.socketpair()
         try:
             engines.setblocking(False)
-            with self._lock:  # so that the answer finds it
-                number = self._engine.dial(engines.fileno(), address, port)
-                engines.detach()
-                self._dials[number] = done
+            done = self._dial(engines, address, port)
         except BaseException:
             ours.close()
             engines.close()
             raise
         return ours, done
+
+    def _dial(
+        self, sock: socket.socket, address: str, port: int, to_host: bytes = b"", to_guest: bytes = b""
+    ) -> Future[None]:
+        from concurrent.futures import Future
+
+        done: Future[None] = Future()
+        with self._lock:  # so that the answer finds it
+            number = self._engine.dial(sock.fileno(), address, port, to_host=to_host, to_guest=to_guest)
+            sock.detach()
+            self._dials[number] = done
+        return done
+
+    def hand_over(
+        self, sock: socket.socket, address: str, port: int, to_host: bytes, to_guest: bytes
+    ) -> Future[None]:
+        """Makes a copy of a socket the host side of a connection to a guest, both sides being told something first.
+
+        The caller's own copy stays open: when the future fails, it may still say why; else it is to be closed.
+        """
+        with sock.dup() as copy:
+            return self._dial(copy, address, port, to_host, to_guest)
+
+    def new_rule(self) -> int:
+        """A number for sockets that the engine serves."""
+        with self._lock:
+            self._next_rule += 1
+            return self._next_rule
+
+    def release(self, rule: int) -> None:
+        """Closes the engine's sockets of a number."""
+        if not self._closed:
+            self._engine.unforward(rule)
 
     def dial(self, guest: str, port: int, timeout: float | None) -> socket.socket:
         sock, done = self.dial_soon(guest, port)
@@ -449,6 +476,10 @@ class Reach:
     def listener(self, address: tuple[str, int]) -> Listener | None:
         """Who listens there."""
         return self._listeners.get(address)
+
+    def listens_at(self, address: str) -> bool:
+        """Whether anybody listens at any port of an address."""
+        return any(listened == address for listened, _ in list(self._listeners))
 
     # --- the engine's answers
 

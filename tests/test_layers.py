@@ -40,12 +40,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "log": set(),
     # The gateway's parts, one to a task; they meet in netstack.Gateway.
     "guests": {"config", "log", "names", "pending", "link", "host", "control.listeners"},
+    "socks": {"config", "log", "pending", "publish", "reach", "control.socks"},
     "names": {"config", "log", "engine", "reach", "services"},
     "pending": {"config", "log", "engine", "reach", "services", "forwards", "control.loop"},
     "gateway": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "log", "engine", "reach", "forwards", "guests", "pending"},
+    | {"nat", "link", "capture", "config", "log", "engine", "forwards", "guests", "pending", "socks"},
     "control.listeners": {"link"},  # the same
+    "control.socks": {"services", "publish", "log", "engine", "reach", "config"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
     "control": BOTTOM

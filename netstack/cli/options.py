@@ -65,6 +65,14 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "Whether clients of published ports keep their address (the default) or appear as the gateway.",
     ),
     (
+        ("--socks",),
+        "texts",
+        (),
+        "[ADDRESS:]PORT",
+        "A proxy into the network at this address of the host (127.0.0.1 where there is none): SOCKS 5 and HTTP, for "
+        "connections to any port of any guest (can be repeated).",
+    ),
+    (
         ("--gateway-forwards",),
         "text",
         None,

@@ -1,9 +1,10 @@
 # Socket names and control messages, in the terms of 16-byte addresses. Inline: there is no module behind this
 # file.
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from netstack.host.posix cimport (
-    AF_INET, AF_INET6, CMSG_DATA, CMSG_LEN, CMSG_SPACE, cmsghdr, htons, ntohs, sa_family_t, sockaddr,
+    AF_INET, AF_INET6, CMSG_DATA, CMSG_LEN, CMSG_SPACE, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, IP_PKTINFO,
+    cmsghdr, htons, in6_pktinfo, in_pktinfo, ntohs, sa_family_t, sockaddr,
     sockaddr_in, sockaddr_in6, socklen_t,
 )
 
@@ -57,6 +58,39 @@ cdef inline uint8_t ttl_of(cmsghdr *c) noexcept nogil:
         return CMSG_DATA(c)[0]
     memcpy(&value, CMSG_DATA(c), sizeof(int))
     return <uint8_t>value
+
+
+# --- to which of our addresses a datagram has come, and from which one leaves (RFC 3542 section 6)
+
+cdef inline void get_local_v4(cmsghdr *c, uint8_t *local) noexcept nogil:
+    cdef in_pktinfo info
+    memcpy(&info, CMSG_DATA(c), sizeof(info))
+    memcpy(local, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12)
+    memcpy(local + 12, &info.ipi_spec_dst, 4)       # never a broadcast address, unlike ipi_addr
+
+
+cdef inline void get_local_v6(cmsghdr *c, const uint8_t *peer, uint8_t *local, uint32_t *interface) noexcept nogil:
+    cdef in6_pktinfo info
+    memcpy(&info, CMSG_DATA(c), sizeof(info))
+    if (<uint8_t *>&info.ipi6_addr)[0] != 0xff:     # a multicast address is nobody's source
+        memcpy(local, &info.ipi6_addr, 16)
+    if peer[0] == 0xfe and peer[1] & 0xc0 == 0x80:  # fe80::/10 means nothing without its interface
+        interface[0] = info.ipi6_ifindex
+
+
+cdef inline size_t put_local_v4(uint8_t *room, size_t at, const uint8_t *local) noexcept nogil:
+    cdef in_pktinfo info
+    memset(&info, 0, sizeof(info))
+    memcpy(&info.ipi_spec_dst, local + 12, 4)
+    return put_control(room, at, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info))
+
+
+cdef inline size_t put_local_v6(uint8_t *room, size_t at, const uint8_t *local, uint32_t interface) noexcept nogil:
+    cdef in6_pktinfo info
+    memset(&info, 0, sizeof(info))
+    memcpy(&info.ipi6_addr, local, 16)
+    info.ipi6_ifindex = interface
+    return put_control(room, at, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info))
 
 
 cdef inline size_t put_control(uint8_t *room, size_t at, int level, int kind, const void *value,

@@ -63,6 +63,11 @@ cdef extern from * nogil:
     #ifndef IP_RECVTOS
     #define IP_RECVTOS (-1)
     #endif
+    #ifdef IP_RECVPKTINFO
+    #define HOST_IP_RECVPKTINFO IP_RECVPKTINFO
+    #else
+    #define HOST_IP_RECVPKTINFO IP_PKTINFO
+    #endif
     #ifdef __APPLE__        /* the control message that carries it has the option's name there */
     #define HOST_CMSG_TTL IP_RECVTTL
     #define HOST_CMSG_TOS IP_RECVTOS
@@ -265,7 +270,7 @@ cdef extern from * nogil:
         uint8_t ee_type
         uint8_t ee_code
         uint32_t ee_info
-    int HOST_LINUX, HOST_CMSG_TTL, HOST_CMSG_TOS, HOST_DGRAM_ICMP_HEADER
+    int HOST_LINUX, HOST_IP_RECVPKTINFO, HOST_CMSG_TTL, HOST_CMSG_TOS, HOST_DGRAM_ICMP_HEADER
     int host_socket(int family, int type, int protocol)
     int host_accept(int fd, sockaddr *name, socklen_t *length)
     int host_pair(int *fds)
@@ -305,6 +310,14 @@ cdef extern from "<netinet/in.h>" nogil:
     int IP_TTL, IP_TOS, IP_RECVTTL, IP_RECVTOS, IP_RECVERR
     int IPV6_V6ONLY, IPV6_UNICAST_HOPS, IPV6_HOPLIMIT, IPV6_TCLASS
     int IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_RECVERR
+    int IP_PKTINFO, IPV6_PKTINFO, IPV6_RECVPKTINFO
+    ctypedef struct in_pktinfo "struct in_pktinfo":
+        unsigned int ipi_ifindex
+        in_addr ipi_spec_dst
+        in_addr ipi_addr
+    ctypedef struct in6_pktinfo "struct in6_pktinfo":
+        in6_addr ipi6_addr
+        unsigned int ipi6_ifindex
     uint16_t htons(uint16_t v)
     uint16_t ntohs(uint16_t v)
 

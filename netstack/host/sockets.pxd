@@ -19,6 +19,10 @@ ctypedef struct udp_message:
     uint8_t tos
     uint8_t addr[16]                # peer
     uint16_t port                   # send: 0 = to the connected peer
+    # our own address that the peer has used, zero unless sock_udp_tell_local was called; send: the source, zero = the
+    # system's choice. interface goes with it where the peer's address is a link's own (IPv6), and is 0 otherwise.
+    uint32_t interface
+    uint8_t local[16]
 
 ctypedef struct sock_error:         # one entry of the error queue (IP_RECVERR, IPV6_RECVERR)
     int error                       # errno
@@ -49,6 +53,8 @@ cdef ssize_t sock_recvv(int fd, const iovec *iov, int n) noexcept nogil         
 # Datagrams
 # unconnected, IP_RECVERR, UDP_GRO where there is one
 cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcept nogil
+# Has sock_udp_recv say to which of the host's addresses a datagram came, for a socket bound to all of them.
+cdef void sock_udp_tell_local(int fd) noexcept nogil
 cdef int sock_udp_connect(int fd, const uint8_t *addr, uint16_t port) noexcept nogil
 # A pending error that an ICMP message left on the socket hinders neither of the next two: sock_recv_error
 # gives it.

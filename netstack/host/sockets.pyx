@@ -8,17 +8,19 @@ from libc.errno cimport (
     ENETUNREACH, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, EPROTO, EPROTONOSUPPORT, errno,
 )
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 from netstack.host.clock cimport random_fill
 from netstack.host.names cimport (
-    control_t, family_of, is_v4, name_get, name_set, name_t, put_control, ttl_of,
+    control_t, family_of, get_local_v4, get_local_v6, is_v4, name_get, name_set, name_t, put_control, put_local_v4,
+    put_local_v6, ttl_of,
 )
 from netstack.host.posix cimport (
     AF_INET, AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, HOST_CMSG_TOS, HOST_CMSG_TTL,
-    HOST_DGRAM_ICMP_HEADER, HOST_LINUX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP,
-    IPV6_HOPLIMIT, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_TCLASS, IPV6_UNICAST_HOPS,
-    IPV6_V6ONLY, IP_RECVERR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
+    HOST_DGRAM_ICMP_HEADER, HOST_IP_RECVPKTINFO, HOST_LINUX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6,
+    IPPROTO_TCP, IPV6_HOPLIMIT, IPV6_PKTINFO, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_RECVPKTINFO, IPV6_RECVTCLASS,
+    IPV6_TCLASS, IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY, IP_PKTINFO, IP_RECVERR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
     MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_BINDTODEVICE,
     SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_MARK, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
     TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getsockname, getsockopt, host_accept,
@@ -237,6 +239,17 @@ cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcep
     return fd
 
 
+cdef void sock_udp_tell_local(int fd) noexcept nogil:
+    cdef uint8_t[16] addr
+    cdef uint16_t port = 0
+    if sock_local(fd, addr, &port) < 0 or port == 0:
+        return
+    if is_v4(addr) and addr[12] == 0:
+        set_int(fd, IPPROTO_IP, HOST_IP_RECVPKTINFO, 1)
+    elif memcmp(addr, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0:
+        set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+
+
 cdef int sock_udp_connect(int fd, const uint8_t *addr, uint16_t port) noexcept nogil:
     """Fixes the peer; 0 or -errno."""
     cdef name_t name
@@ -281,6 +294,8 @@ cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil:
         out[i].gso_size = 0
         out[i].ttl = 0
         out[i].tos = 0
+        out[i].interface = 0
+        memset(out[i].local, 0, 16)
         name_get(&names[i], m[i].msg_hdr.msg_namelen, out[i].addr, &out[i].port)
         c = CMSG_FIRSTHDR(&m[i].msg_hdr)
         while c != NULL:
@@ -293,6 +308,10 @@ cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil:
             elif c.cmsg_level == IPPROTO_IPV6 and c.cmsg_type == IPV6_TCLASS:
                 memcpy(&value, CMSG_DATA(c), sizeof(int))
                 out[i].tos = <uint8_t>value
+            elif c.cmsg_level == IPPROTO_IP and c.cmsg_type == IP_PKTINFO:
+                get_local_v4(c, out[i].local)
+            elif c.cmsg_level == IPPROTO_IPV6 and c.cmsg_type == IPV6_PKTINFO:
+                get_local_v6(c, out[i].addr, out[i].local, &out[i].interface)
             elif HOST_LINUX and c.cmsg_level == SOL_UDP and c.cmsg_type == UDP_GRO:
                 memcpy(&value, CMSG_DATA(c), sizeof(int))
                 if value > 0 and <uint32_t>value < out[i].length:
@@ -328,6 +347,10 @@ cdef void prepare(mmsghdr *m, iovec *iov, name_t *name, control_t *control, cons
             at = put_control(control.bytes, at, IPPROTO_IP, IP_TOS, &value, sizeof(int))
         else:
             at = put_control(control.bytes, at, IPPROTO_IPV6, IPV6_TCLASS, &value, sizeof(int))
+    if v4 and msg.local[10]:
+        at = put_local_v4(control.bytes, at, msg.local)
+    elif not v4 and (msg.local[0] or msg.local[15]):
+        at = put_local_v6(control.bytes, at, msg.local, msg.interface)
     if gso_size:
         at = put_control(control.bytes, at, SOL_UDP, UDP_SEGMENT, &gso_size, sizeof(uint16_t))
     if at:

@@ -11,6 +11,7 @@ Theory of operation
 
     A connection into a guest (``forward``: a client of a published port, or a program that dials) is the same flow,
     opened by our own TCP: its host side is a descriptor from the beginning, read only once the guest has accepted.
+    A dial may bring an ``opening``: what both sides are told first, which is how a proxy's client is handed over.
     Where the guest's MAC is not known, ``resolve`` asks for it by ARP first. Published UDP ports have one socket for
     all clients and a mapping for each (``forward_udp``). ``divert`` says what stands at an address and port of the
     virtual network in place of what the network plan says; ``command`` takes the control plane's calls.

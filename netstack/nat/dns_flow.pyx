@@ -8,7 +8,7 @@ silence. The table of pending queries is bounded.
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from netstack.host.clock cimport random_fill
 from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_rearm, poller_remove
@@ -84,6 +84,7 @@ cdef bint send_to(nat_t *nat, dns_query *q) noexcept nogil:
         return False
     random_fill(&id, 2)
     put_be16(text_of(q), id)
+    memset(&m, 0, sizeof(m))
     memcpy(m.addr, to, 16)
     m.port = nat.upstreams[q.upstream].port
     m.data = text_of(q)

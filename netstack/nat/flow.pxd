@@ -38,6 +38,10 @@ cdef enum tcp_origin:           # who has opened the connection
     ORIGIN_PUBLISHED = 1        # a client of a published port
     ORIGIN_DIALED = 2           # a program: the control plane is told how it ends (MAIL_DIALED)
 
+ctypedef struct opening_t:      # what is said when a dialled connection is there (nat/opening); the bytes lie behind it
+    uint32_t n_host             # first those for the host's client
+    uint32_t n_guest            # then those for the guest
+
 ctypedef struct tcp_flow:
     polled polled               # the host's descriptor, -1 when there is none
     uint8_t host                # tcp_host_state
@@ -66,6 +70,7 @@ ctypedef struct tcp_flow:
     uint64_t bytes_up, bytes_down
     uint64_t retransmits
     uint32_t ack_step           # bytes from one ACK to the next within a round, 0 = none yet
+    opening_t *opening          # not said yet; NULL mostly
     wheel_timer timer
     tcb_t tcb
 
@@ -107,6 +112,12 @@ ctypedef struct dns_query:      # a query on its way to an upstream, on a socket
     uint8_t query[512]
     uint8_t *long_query         # instead, when it is longer than that
 
+ctypedef struct socks_relay:    # the datagrams of one SOCKS client (RFC 1928 section 7)
+    addr_t client               # only from this address
+    uint16_t client_port        # and this port, 0 = any
+    uint8_t domain_length
+    uint8_t domain[255]         # where names without a dot are looked for, as text
+
 ctypedef struct forward_t:      # a published port: a listening socket, or a UDP socket
     polled polled
     uint8_t protocol            # 6 or 17
@@ -116,20 +127,24 @@ ctypedef struct forward_t:      # a published port: a listening socket, or a UDP
     uint32_t guest              # IPv4; 0 while nobody is known by the rule's name
     uint16_t guest_port
     uint64_t rule               # of the control plane; a range has many sockets
+    socks_relay *socks          # NULL: every datagram goes to the one guest above
     forward_t *next
     forward_t *previous
     wheel_timer timer
 
-ctypedef struct client_key:     # 32 bytes: who has sent to which socket
+ctypedef struct client_key:     # 48 bytes: who has sent to which socket, at which address of the host, for whom
     addr_t addr
+    addr_t local                # zero where the socket has one address only
     uint64_t forward            # the socket
-    uint32_t port
-    uint32_t zero
+    uint32_t guest
+    uint16_t port
+    uint16_t guest_port
 
 ctypedef struct forward_client:     # one client of a published UDP port
     flow_key key                # as the guest sees it
     client_key client           # as the host does
     forward_t *through
+    uint32_t interface          # of the host, where the client's address is valid on that one only
     uint8_t two_way
     uint64_t last_ns
     lru_node recent

@@ -1,7 +1,7 @@
 # Ports of the host published into guests, and connections that programs open to guests.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from netstack.nat.context cimport nat_t
-from netstack.nat.flow cimport forward_t
+from netstack.nat.flow cimport forward_t, socks_relay
 from netstack.storage.wheel cimport wheel_timer
 
 cdef enum:
@@ -14,12 +14,17 @@ ctypedef struct forward_new:        # a socket to be served
     uint8_t as_gateway
     uint16_t guest_port
     uint32_t guest                  # 0 = not known yet
+    socks_relay *socks              # copied; NULL but for the datagrams of a SOCKS client
 
 ctypedef struct dial_new:
     int fd                          # a connected stream
     uint32_t guest
     uint32_t src                    # 0 = the gateway
     uint16_t guest_port
+    const uint8_t *to_host          # said first, when the guest has accepted (nat/opening)
+    const uint8_t *to_guest
+    uint32_t n_host                 # bytes; both 0: nothing is said, and a failure resets the descriptor
+    uint32_t n_guest
 
 # 0 or -errno; the descriptor belongs to the engine when it is 0.
 cdef int forward_add(nat_t *nat, const forward_new *f) noexcept nogil

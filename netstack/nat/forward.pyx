@@ -6,18 +6,22 @@ Unix socket, appears as the host alias, and one that the virtual network cannot 
 as the gateway. Where the guest has a connection of that name already, another port is taken (RFC 6056).
 """
 from libc.errno cimport (
-    EADDRNOTAVAIL, EAGAIN, ECONNABORTED, EHOSTUNREACH, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO,
+    EADDRNOTAVAIL, EAGAIN, ECONNABORTED, EHOSTUNREACH, EINTR, EMFILE, EMSGSIZE, ENFILE, ENOBUFS, ENOMEM,
+    EPROTO,
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from netstack.host.poller cimport POLL_READ, poller_add, poller_rearm, poller_remove
-from netstack.host.sockets cimport sock_accept, sock_close, sock_set_abort
+from netstack.host.sockets cimport sock_accept, sock_close, sock_set_abort, sock_udp_tell_local
 from netstack.iface.interface cimport iface_is_guest
 from netstack.iface.neighbors cimport neighbor
 from netstack.nat.context cimport nat_client_seen, nat_t
-from netstack.nat.flow cimport ORIGIN_DIALED, ORIGIN_PUBLISHED, POLLED_FORWARD, flow_key, forward_t, tcp_flow
+from netstack.nat.flow cimport (
+    ORIGIN_DIALED, ORIGIN_PUBLISHED, POLLED_FORWARD, flow_key, forward_t, opening_t, socks_relay, tcp_flow,
+)
 from netstack.nat.forward_udp cimport forward_udp_forget, forward_udp_readable
+from netstack.nat.opening cimport OPENING_MAX, opening_new
 from netstack.nat.resolve cimport resolve_begin, resolve_known
 from netstack.nat.tcp_flow cimport tcp_flow_open_down
 from netstack.storage.counters cimport FORWARD_FAILED, FORWARD_NO_GUEST, TCP_FLOWS_FULL, count
@@ -46,8 +50,17 @@ cdef int forward_add(nat_t *nat, const forward_new *new) noexcept nogil:
     f.guest = new.guest
     f.guest_port = new.guest_port
     f.rule = new.rule
+    if new.socks != NULL:
+        f.socks = <socks_relay *>malloc(sizeof(socks_relay))
+        if f.socks == NULL:
+            free(f)
+            return -ENOMEM
+        f.socks[0] = new.socks[0]
+    if new.protocol != IPPROTO_TCP4:
+        sock_udp_tell_local(new.fd)
     rc = poller_add(nat.poller, new.fd, POLL_READ, &f.polled)
     if rc < 0:
+        free(f.socks)
         free(f)
         return rc
     wheel_timer_init(&f.timer, TIMER_FORWARD, f)
@@ -171,12 +184,21 @@ cdef void accept_all(nat_t *nat, forward_t *f, uint64_t now_ns) noexcept nogil:
 
 cdef int64_t forward_dial(nat_t *nat, const dial_new *d, uint64_t now_ns) noexcept nogil:
     cdef tcp_flow *flow
+    cdef opening_t *opening = NULL
     if not iface_is_guest(nat.iface, d.guest):
         return -EHOSTUNREACH
+    if d.n_host or d.n_guest:
+        if d.n_host > OPENING_MAX or d.n_guest > OPENING_MAX:
+            return -EMSGSIZE
+        opening = opening_new(d.to_host, d.n_host, d.to_guest, d.n_guest)
+        if opening == NULL:
+            return -ENOMEM
     flow = open_down(nat, d.guest, d.guest_port, d.src if d.src else nat.iface.gateway, 0, d.fd, ORIGIN_DIALED, now_ns)
     if flow == NULL:
+        free(opening)
         count(nat.counters, TCP_FLOWS_FULL)
         return -EADDRNOTAVAIL
+    flow.opening = opening
     return <int64_t>flow.id
 
 
@@ -199,6 +221,7 @@ cdef void forwards_reap(nat_t *nat) noexcept nogil:
     nat.dead_forwards = NULL
     while f != NULL:
         following = f.next
+        free(f.socks)
         free(f)
         f = following
 

@@ -22,6 +22,7 @@ from netstack.nat.context cimport (
     MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
 )
 from netstack.nat.divert cimport divert
+from netstack.nat.opening cimport opening_drop, opening_say
 from netstack.nat.flow cimport (
     HOST_CLOSED, HOST_CONNECTING, HOST_OPEN, HOST_PENDING, ORIGIN_DIALED, ORIGIN_GUEST, flow_key, tcp_flow,
 )
@@ -310,7 +311,7 @@ cdef void open_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) no
     flow.resolving = 0
     flow.host_reset = 1
     tcp_entry_tell_dialer(nat, flow, error)
-    close_host(nat, flow, True)
+    close_host(nat, flow, flow.opening == NULL)     # else the dialler has a word for its client
     tcp_abort(&flow.tcb, now_ns)
     touch(nat, flow)
 
@@ -340,7 +341,7 @@ cdef uint32_t push_up(nat_t *nat, tcp_flow *flow, const uint8_t *data, uint32_t 
     cdef ssize_t n
     if flow.up_dead:
         return length
-    if flow.host != HOST_OPEN or not flow.host_writable:
+    if flow.host != HOST_OPEN or not flow.host_writable or flow.opening != NULL:
         return 0
     while done < length:
         n = sock_send(flow.polled.fd, data + done, length - done)
@@ -371,7 +372,7 @@ cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     cdef iovec[2] iov
     cdef int k, i
     cdef ssize_t n
-    while flow.host == HOST_OPEN and (flow.host_writable or flow.up_dead):
+    while flow.host == HOST_OPEN and (flow.host_writable or flow.up_dead) and flow.opening == NULL:
         k = tcp_read_spans(&flow.tcb, spans)
         if k == 0:
             break
@@ -446,6 +447,10 @@ cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns
     if events & TCP_EV_CONNECTED and not flow.connected:
         flow.connected = 1
         count(nat.counters, TCP_CONNECTED)
+        if flow.opening != NULL and opening_say(flow, now_ns) < 0:
+            count(nat.counters, FORWARD_ABANDONED)
+            open_failed(nat, flow, ECONNABORTED, now_ns)
+            return
         tcp_entry_tell_dialer(nat, flow, 0)
     if events & TCP_EV_FIN:
         flow.guest_fin = 1
@@ -658,6 +663,7 @@ cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
     nat.dead_tcp = NULL
     while flow != NULL:
         next_flow = flow.next_touched
+        opening_drop(flow)
         tcb_free(&flow.tcb)
         pool_put(nat.tcp_pool, flow)
         flow = next_flow

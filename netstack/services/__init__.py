@@ -2,8 +2,9 @@
 
 Purpose
     A guest asks the gateway for an address (:mod:`.dhcp4`) and for names (:mod:`.dns` over UDP,
-    :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`). Which servers know the names that
-    are not ours says the host (:mod:`.resolv_conf`).
+    :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`, which :mod:`.dns_lookup` reads for the
+    gateway itself). Which servers know the names that are not ours says the host (:mod:`.resolv_conf`).
+    Programs of the host ask for connections into the network (:mod:`.socks`).
 
 Imports
     ``wire``, and :mod:`netstack.errors`. Nothing of ours above, and no other service's insides.
@@ -21,7 +22,7 @@ Invariants
 
 RFCs
     1035, 2181 (section 9), 2308, 4592, 6891, 7766, 9619 for DNS; 2131, 2132, 3046 (echo), 3396, 6842 for
-    DHCP.
+    DHCP; 1928, 9110 and 9112 for proxies.
 
 Tests
     ``tests/services``: golden exchanges, walks through the states of a DHCP client, DNS over a socket pair

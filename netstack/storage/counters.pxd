@@ -60,6 +60,7 @@ cpdef enum counter:
     FORWARD_ABANDONED       # the client had gone before the guest answered
     FORWARD_FAILED          # the host gave no descriptor, or did not take a datagram
     FORWARD_EVICTED         # a client of a published UDP port that made room for another
+    SOCKS_NOT_ALLOWED       # a datagram of a SOCKS association that is malformed, another sender's, or for no guest
     DNS_JUNK                # a message to the DNS port that deserves no answer
     DNS_PENDING_FULL
     DNS_REPLY_MISMATCH      # an upstream answer that fits no query

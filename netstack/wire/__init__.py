@@ -24,7 +24,8 @@ Invariants.
   name: ``WIRE_UNSUPPORTED``, or a field that says so.
 
 Standards. IEEE 802.3 and 802.1Q, RFC 826 (ARP), 791 (IPv4), 8200 (IPv6), 792 (ICMP), 4443 and 4861 (ICMPv6),
-768 (UDP), 9293, 7323 and 2018 (TCP), 1071 and 1624 (checksums), 2131 and 2132 (DHCP), 1035 and 6891 (DNS).
+768 (UDP), 9293, 7323 and 2018 (TCP), 1071 and 1624 (checksums), 2131 and 2132 (DHCP), 1035 and 6891 (DNS),
+1928 section 7 (SOCKS).
 
 Tests. ``tests/wire`` compares every module with scapy in both directions, holds golden bytes, provokes every
 code, feeds every prefix of valid packets and random bytes; ``bench/micro/test_wire.py`` measures.

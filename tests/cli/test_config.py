@@ -15,6 +15,7 @@ SAID = {
     "dns": ("--dns=10.0.0.53", 'dns = ["10.0.0.53"]'),
     "no_host_loopback": ("--no-host-loopback", 'host_alias = ""'),
     "publish": ("--publish=8080:80", 'publish = ["8080:80"]'),
+    "socks": ("--socks=127.0.0.1:1080", 'socks = ["127.0.0.1:1080"]'),
     "publish_source": ("--publish-source=gateway", 'publish_source = "gateway"'),
     "gateway_forwards": ("--gateway-forwards=/g.json", 'gateway_forwards = "/g.json"'),
     "forwards": ("--forwards=/f.json", 'forwards = "/f.json"'),

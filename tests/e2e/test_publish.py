@@ -254,6 +254,35 @@ def test_udp(served):
                     assert client.recv(65536) == b"re:" + data
 
 
+def test_udp_answers_come_from_the_address_that_was_asked(served):
+    """A port on all addresses of a host that has several: also where the way back would choose another."""
+    lab, world, _ = served
+    for address in ("198.51.100.12/24", "198.51.100.13/32", "2001:db8::12/64", "2001:db8::13/64"):
+        nodad = ("nodad",) if ":" in address else ()
+        lab.host.ip("address", "add", address, "dev", "up0", *nodad)
+    guest = lab.guest.socket(kind=socket.SOCK_DGRAM)
+    guest.bind(("0.0.0.0", 7010))
+    guest.settimeout(20)
+    with guest, published(served, "7010:7010/udp"):
+        for ns, addresses in (
+            (world, [WORLD_HOST, "198.51.100.12", "198.51.100.13"]),
+            (lab.host, ["127.0.0.1", "127.0.0.9", WORLD_HOST, "198.51.100.13"]),
+            (lab.host, ["::1", "2001:db8::12", "2001:db8::13"]),
+        ):
+            family = socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET
+            with ns.socket(family, socket.SOCK_DGRAM) as client:
+                client.settimeout(20)
+                client.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+                peers = set()
+                for address in addresses * 2:
+                    client.sendto(address.encode(), (address, 7010))
+                    data, peer = guest.recvfrom(100)
+                    peers.add(peer)
+                    guest.sendto(data, peer)
+                    assert client.recvfrom(100)[1][:2] == (address, 7010)
+                assert len(peers) == len(addresses)  # each a mapping of its own
+
+
 def test_reach_a_guest_by_its_own_address(served):
     """gw.dial, with http.client and asyncio."""
     lab, _, gateway = served

@@ -1,0 +1,3 @@
+from netstack.services.dns_table import DnsTable
+
+def lookup(table: DnsTable, name: str, domain: str = "") -> str | None: ...
