@@ -1,6 +1,6 @@
 """Generic receive offload in software: the inverse of framing's segmentation.
 
-A peer without offload sends a TCP stream in frames of the MTU's size. Each costs a walk through the stack, a write to
+A peer without offload sends a TCP stream in frames of the MTU's size. Each costs a walk through the stack, a write to the
 the host's socket or the TAP, and an acknowledgement. What lies ready in one read and continues one flow is joined to a
 super-frame here: the payloads are moved together behind the first frame's headers, and the metadata says how long the
 segments were.
