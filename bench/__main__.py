@@ -1,4 +1,4 @@
-"""python -m bench [compare|gil] [OPTIONS]"""
+"""python -m bench [compare|gil|relay|many] [OPTIONS]"""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import sys
 def main(argv: list[str]) -> int:
     if argv[:1] == ["gil"]:
         from .gil import main as run
+
+        return run(argv[1:])
+    if argv[:1] == ["many"]:
+        from .many import main as run
+
+        return run(argv[1:])
+    if argv[:1] == ["relay"]:
+        from .relay import main as run
 
         return run(argv[1:])
     from .compare import main as run

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "capture": {"wire", "storage.frame"},
     "link": {"host", "storage"},
     "link.framing": {"host", "storage", "wire"},
+    "link.coalesce": {"host", "storage", "wire"},
     "nat": BOTTOM | PURE,
     "loop": BOTTOM | PURE | {"nat", "link", "capture"},
     "engine": BOTTOM | PURE | {"nat", "link", "capture", "loop"},

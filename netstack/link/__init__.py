@@ -9,6 +9,8 @@ Purpose
     * ``tap``: a TAP device, one system call a frame, a virtio header in front.
     * ``stream``: frames behind their lengths on a socket or two pipes (HyperKit, QEMU): many in one read and
       one write.
+    * ``coalesce``: the inverse of ``framing``: frames of a TCP stream that lie ready together become one
+      super-frame.
     * ``datagram``: a frame in each message (unixgram, UDP, seqpacket), in batches.
     * ``hyperkit``: the handshake in front of HyperKit's frames, and its table of UUIDs, without I/O; ``spec``:
       where links come from, as text.
@@ -19,12 +21,13 @@ Purpose
     * ``impaired``: any other link behind a bad path, each way with its own.
 
 May import
-    ``host`` and ``storage``; ``framing`` also ``wire`` (checksums).
+    ``host`` and ``storage``; ``framing`` and ``coalesce`` also ``wire`` (checksums).
 
 Invariants
     * A frame given by recv stays valid until the next recv on that link. send takes its bytes before it
       returns.
     * A link refuses (LINK_BAD_FRAME) what it cannot carry; it never cuts, pads or passes it on hoping.
+    * What ``coalesce`` joins, ``framing`` cuts into the same frames again, byte for byte.
     * A frame is taken whole or not at all: a full stream says LINK_AGAIN between frames only. What waits goes out
       by flush, when the descriptor for writing is ready or, where polling does not tell, after a short time.
     * Every frame that is not passed on is counted once: rx_bad, tx_full, or in the impairment's counters.

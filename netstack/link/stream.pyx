@@ -1,6 +1,7 @@
 """Ethernet frames over a byte stream: VPNKit's Ethernet protocol and QEMU's, which differ in the length in front.
 
-One read takes as many frames as lie ready, and they are given out where they lie. Frames to the other side
+One read takes as many frames as lie ready, and they are given out where they lie; those that continue one TCP stream
+as one super-frame (link/coalesce). Frames to the other side
 are gathered in one buffer and written together; when the stream is full they wait there, and send says
 LINK_AGAIN once there is no room for a whole frame more: a frame is taken whole or not at all, so the other
 side never loses count.
@@ -11,6 +12,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from netstack.host.posix cimport close, host_link_prepare, iovec, read, write
+from netstack.link.coalesce cimport coalesce_add, coalesce_begin, coalesce_end, coalesce_t
 from netstack.link.face cimport Link
 from netstack.link.link cimport (
     LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_OK, link_carries, link_frame, link_t,
@@ -55,6 +57,22 @@ cdef inline void put_length(const stream_t *s, uint8_t *p, uint32_t n) noexcept 
         p[3] = <uint8_t>n
 
 
+cdef void gather(stream_t *s, link_frame *out) noexcept nogil:
+    """Joins what lies behind a frame and continues its flow to it. It waits for nothing."""
+    cdef coalesce_t c
+    cdef uint32_t n
+    if s.rx_end - s.rx_start <= s.head or not coalesce_begin(&c, <uint8_t *>out.data, out.length, s.link.mtu):
+        return
+    while s.rx_end - s.rx_start > s.head:
+        n = length_at(s, s.rx + s.rx_start)
+        if n > s.rx_end - s.rx_start - s.head or not coalesce_add(&c, s.rx + s.rx_start + s.head, n):
+            break
+        s.rx_start += s.head + n
+        s.link.rx_frames += 1
+        s.link.rx_bytes += n
+    coalesce_end(&c, out)
+
+
 cdef int stream_recv(link_t *link, link_frame *out) noexcept nogil:
     """The next frame. Empty ones are stepped over; a length that nobody can mean ends the link, for there is
     no way to find the next frame behind it."""
@@ -77,6 +95,7 @@ cdef int stream_recv(link_t *link, link_frame *out) noexcept nogil:
                     continue
                 link.rx_bytes += n
                 memset(&out.meta, 0, sizeof(frame_meta))
+                gather(s, out)
                 return 1
         if s.ended:
             if have:
