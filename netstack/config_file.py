@@ -26,6 +26,10 @@ class ServiceConfig:
     network: Config = field(default_factory=Config)
     listen: tuple[str, ...] = ()  #: places, as in docs/guests.md
     api: str = "auto"  #: the control API: NAME, PATH, on, off; auto: on where it can be had
+    publish_all: bool = (
+        False  #: publish the ports of ``expose`` for each guest, on ports of the host that are free
+    )
+    expose: tuple[str, ...] = ()  #: PORT, PORT/udp or PORT-PORT
     notify: str = (
         ""  #: a descriptor's number, or the path of a file, pipe or socket, for one JSON line an event
     )
@@ -41,7 +45,13 @@ class ServiceConfig:
             if value not in known:
                 raise ConfigError(f"{key} {value!r} is unknown: use {', '.join(known[:-1])} or {known[-1]}")
         from .link.spec import parse_link
+        from .publish_all import parse_exposed
 
+        exposed = [parse_exposed(text) for text in self.expose]
+        if self.publish_all and not exposed:
+            raise ConfigError(
+                "publish_all (-P) does not know which ports a virtual machine listens at: name them with expose"
+            )
         for place in self.listen:
             parse_link(place)
 

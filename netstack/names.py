@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from .reach import Reach
     from .services.dhcp4 import DhcpServer
 
-__all__ = ["NameMethods"]
+__all__ = ["NameMethods", "reserved_mac"]
 
 BROADCAST_MAC = b"\xff" * 6
 DHCP_HEAD = struct.Struct("=i6sHII")  # of the engine's message (nat/context.pxd)
+
+
+def reserved_mac(address: ipaddress.IPv4Address) -> bytes:
+    """The MAC under which an address is kept from guests: a locally administered one that says which."""
+    return b"\x02\x00" + address.packed
 
 
 class NameMethods:
@@ -81,6 +86,25 @@ class NameMethods:
         """The addresses given out."""
         with self._lock:
             return list(self._dhcp_server().leases())
+
+    if TYPE_CHECKING:
+
+        def _find_guest(self, name: str) -> str | None:
+            """That of :class:`netstack.reach.ReachMethods`."""
+
+    def guest_address(self, name: str) -> str | None:
+        """The address of a guest by name, or by an address of the network; "" is the only one. None for nobody's."""
+        address = self._find_guest(name)
+        inside = address and ipaddress.IPv4Address(address) in ipaddress.IPv4Network(self.config.network)
+        return address if inside else None
+
+    def guest_addresses(self) -> list[ipaddress.IPv4Address]:
+        """The addresses that guests have; not those that stand for this program or this host."""
+        return [
+            lease.address
+            for lease in self.leases()
+            if lease.state in ("static", "bound") and lease.mac != reserved_mac(lease.address)
+        ]
 
     def _publish_names(self) -> None:
         c = self.config

@@ -646,12 +646,6 @@ class ReachMethods:
         """As :meth:`listen`, each connection served by ``client(reader, writer)`` in the running loop."""
         return await self._reaching().start_server(client, address, port, backlog, options)
 
-    def guest_address(self, name: str) -> str | None:
-        """The address of a guest by name, or by an address of the network; "" is the only one. None for nobody's."""
-        address = self._find_guest(name)
-        inside = address and ipaddress.IPv4Address(address) in ipaddress.IPv4Network(self.config.network)
-        return address if inside else None
-
     def ping_soon(self, address: str, size: int = 56) -> tuple[int, Future[int]]:
         """As :meth:`ping`, without waiting: when it was sent, and a future with the time of the answer (ns).
 

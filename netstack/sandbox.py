@@ -5,6 +5,7 @@ Two ways lead to a TAP descriptor, and both work without root:
 * `Sandbox` forks a child that moves into user, network and mount namespaces of its own, opens and configures
   the TAP there, hands its descriptor over and waits. Only when told to (`go`) does it become the command.
 * `open_tap_in` forks a short-lived child that enters a namespace given as a `Netns` and does the same there.
+  `sock_diag_in` does so for the socket that tells which ports are open in it.
 
 Parent and child talk over one `SOCK_SEQPACKET` socket pair, a message per step (its first byte says which):
 
@@ -12,6 +13,7 @@ Parent and child talk over one `SOCK_SEQPACKET` socket pair, a message per step 
       U   in a user namespace            →
                                          ←  M   uid_map and gid_map are written
       T   TAP, with its descriptor       →
+      D   or the socket of sock_diag     →
                                          ←  G   the gateway serves it: begin
       end of file: it is the command     →
       E   exit code and a sentence       →      (instead of any of these)
@@ -41,9 +43,18 @@ from typing import NamedTuple, NoReturn
 
 from .config import parse_mac
 from .errors import NetstackError, SandboxError
-from .host import namespace
+from .host import namespace, sock_diag
 
-__all__ = ["CommandError", "Interface", "Netns", "Sandbox", "Tap", "open_tap_in", "random_mac"]
+__all__ = [
+    "CommandError",
+    "Interface",
+    "Netns",
+    "Sandbox",
+    "Tap",
+    "open_tap_in",
+    "random_mac",
+    "sock_diag_in",
+]
 
 MAX_MTU = 65521  #: what the kernel allows on a TAP: 65535 bytes less the Ethernet header
 MS_MOVE = 0x2000  # mount(2)
@@ -266,6 +277,34 @@ def open_tap_in(netns: Netns, interface: Interface) -> Tap:
         os.waitpid(pid, 0)
 
 
+def sock_diag_in(netns: Netns) -> tuple[socket.socket, range]:
+    """A socket that tells what is open in a network namespace (`netstack.host.sock_diag`), and the ports that its
+    kernel chooses from.
+
+    Raises:
+        SandboxError: the namespace cannot be entered, or its kernel does not tell.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        with _Child(theirs) as child:
+            with _step(f"cannot enter the namespace {netns.text}", _why_not_setns):
+                netns.enter()
+            child.offer_sock_diag()
+    theirs.close()
+    try:
+        ports, (fd,) = _receive(ours, b"D", 1)
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fd)
+    sock.settimeout(REPLY_SECONDS)
+    low, high = map(int, ports.split())
+    return sock, range(low, high + 1)
+
+
 # ---- the child ---------------------------------------------------------------------------------------------
 
 
@@ -327,6 +366,13 @@ class _Child:
                 namespace.add_default_route(interface.router, name)
         socket.send_fds(self._channel, [b"T" + struct.pack("=I", granted) + name.encode()], [fd])
         os.close(fd)
+
+    def offer_sock_diag(self) -> None:
+        """Opens a socket that tells which ports are open in this network namespace, and hands it over."""
+        with _step("cannot ask which ports are open"):
+            sock = sock_diag.open_socket()
+        ports = _setting("/proc/sys/net/ipv4/ip_local_port_range") or "32768 60999"
+        socket.send_fds(self._channel, [b"D" + ports.encode()], [sock.fileno()])
 
     def execute(
         self, command: Sequence[str], mask: Iterable[int] | None, pass_fds: Sequence[int]

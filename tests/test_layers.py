@@ -19,7 +19,7 @@ PURE = {"tcp", "iface", "services", "switch"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
-    "config_file": {"config", "link.spec"},
+    "config_file": {"config", "link.spec", "publish_all"},
     "wire": set(),
     "storage": set(),
     "host": set(),
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BOTTOM | PURE | {"nat", "link", "capture", "loop"},
     "sandbox": {"host", "config"},
     "publish": set(),
+    "publish_all": {"host.sock_diag", "log", "publish", "reach"},
     "forwards": {"engine"},
     "reach": {"engine", "publish", "config", "services.dhcp4"},
     "log": set(),

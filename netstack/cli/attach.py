@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from netstack.cli.options import control_api, network_config, network_options, print_summary, require_linux
+from netstack.cli.options import (
+    control_api,
+    network_config,
+    network_options,
+    print_summary,
+    publishing,
+    require_linux,
+)
 
 __all__ = ["command"]
 
@@ -53,6 +60,7 @@ def attach(
     ready_fd: int | None,
     verbose: bool,
     api: str | None,
+    publish_all: bool,
     **network: Any,
 ) -> int:
     """Give a network to a namespace that exists already.
@@ -65,7 +73,7 @@ def attach(
     if not 1 <= len(os.fsencode(ifname)) <= 15 or "/" in ifname or any(c.isspace() for c in ifname):
         raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
     config = network_config(**network)
-    from netstack.sandbox import Interface, Netns, open_tap_in, random_mac
+    from netstack.sandbox import Interface, Netns, open_tap_in, random_mac, sock_diag_in
 
     stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # fetched below; nothing else is ever interrupted
@@ -75,6 +83,7 @@ def attach(
         interface = interface._replace(address=config.first_guest, prefix=prefix, router=config.gateway)
     namespace = Netns(netns)
     tap = open_tap_in(namespace, interface)  # forks, so before there are threads
+    sockets = sock_diag_in(namespace) if publish_all else None  # the same
 
     from netstack.gateway import Gateway
 
@@ -82,7 +91,7 @@ def attach(
     gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
     gateway.start()
     try:
-        with control_api(gateway, api, "attach"):
+        with control_api(gateway, api, "attach"), publishing(gateway, sockets):
             if ready_fd is not None:
                 os.write(ready_fd, b"1\n")
                 os.close(ready_fd)

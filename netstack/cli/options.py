@@ -12,6 +12,7 @@ from netstack.errors import ConfigError, SandboxError
 
 TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "network_options",
     "parse_plainly",
     "print_summary",
+    "publishing",
     "require_linux",
 ]
 
@@ -56,6 +58,13 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         (),
         "SPEC",
         "Lead a port of this host inside: [ADDRESS:][PORT:]INSIDE[/udp], as in 8080:80 (can be repeated).",
+    ),
+    (
+        ("-P", "--publish-all"),
+        "flag",
+        False,
+        None,
+        "Publish every port that is open inside (serve: those of --expose), on ports of this host that are free.",
     ),
     (
         ("--publish-source",),
@@ -114,11 +123,13 @@ def _name(flags: tuple[str, ...]) -> str:
 
 
 #: The names of the options that `network_changes` takes.
-NETWORK_OPTIONS = tuple(_name(flags) for flags, *_ in OPTIONS if not {"--verbose", "--api"} & {*flags})
+NETWORK_OPTIONS = tuple(
+    _name(flags) for flags, *_ in OPTIONS if not {"--verbose", "--api", "--publish-all"} & {*flags}
+)
 
 
 def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a click command the options that `network_config` takes, ``--api`` and ``--verbose``."""
+    """Gives a click command the options that `network_config` takes, ``--publish-all``, ``--api`` and ``--verbose``."""
     import click
 
     for flags, kind, default, metavar, text in reversed(OPTIONS):
@@ -237,6 +248,22 @@ def control_api(
     from netstack.control.api import ApiServer
 
     return ApiServer(gateway, where, command, lambda: os.kill(os.getpid(), signal.SIGTERM), listen)
+
+
+def publishing(
+    gateway: Gateway, sockets: tuple[socket.socket, range] | None
+) -> AbstractContextManager[object]:
+    """Publishes what is open in a namespace while the context lasts; nothing without its socket (`sock_diag_in`)."""
+    from contextlib import nullcontext
+
+    if sockets is None:
+        return nullcontext()
+    from netstack.publish_all import NamespacePorts, PublishAll
+
+    def say(text: str) -> None:
+        print(f"netstack: {text}", file=sys.stderr, flush=True)
+
+    return PublishAll(gateway, NamespacePorts(*sockets, lambda: gateway.guest_address("")), say)
 
 
 def require_linux(command: str) -> None:

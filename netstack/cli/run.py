@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 
-from netstack.cli.options import control_api, network_config, network_options, print_summary, require_linux
+from netstack.cli.options import (
+    control_api,
+    network_config,
+    network_options,
+    print_summary,
+    publishing,
+    require_linux,
+)
 
 TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
@@ -62,6 +70,7 @@ def run(
     argv: tuple[str, ...],
     verbose: bool,
     api: str | None = None,
+    publish_all: bool = False,
     **network: Any,
 ) -> int:
     """Runs a command in a sandbox with a network; its exit status.
@@ -74,7 +83,7 @@ def run(
     """
     require_linux("run")
     config = network_config(**network)
-    from netstack.sandbox import Interface, Sandbox, random_mac
+    from netstack.sandbox import Interface, Netns, Sandbox, random_mac, sock_diag_in
 
     interface = Interface(
         name="tap0",
@@ -93,10 +102,14 @@ def run(
             tap = sandbox.tap()
             gateway = Gateway(config)
             gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
+            sockets = None
+            if publish_all:
+                with contextlib.closing(Netns(str(sandbox.pid))) as namespace:
+                    sockets = sock_diag_in(namespace)
             gateway.start()
             gc.enable()
             try:
-                with control_api(gateway, api, "run"):
+                with control_api(gateway, api, "run"), publishing(gateway, sockets):
                     sandbox.go()
                     status = relay.wait(sandbox)
                 if verbose:
@@ -118,6 +131,7 @@ def command() -> click.Command:
 Examples:
   netstack run -- curl http://192.168.65.2:8000/     a server on this host's loopback
   netstack run -- bash                               a shell with a network of its own
+  netstack run -P -- python3 -m http.server 80       published on a port that is free
   netstack run --pcap all.pcap -v -- git clone URL   what went over the wire
   netstack run --impair loss=1%,delay=20ms±5ms,rate=10mbit -- curl -O URL   over a bad path""",
     )

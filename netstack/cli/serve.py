@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,12 @@ _OPTIONS = (
     click.option("--listen", multiple=True, metavar="PLACE", help=PLACES),
     click.option("--tap", multiple=True, metavar="NAME", help="Open this TAP here (can be repeated)."),
     click.option("--guest", multiple=True, metavar="MAC=IP[,NAME]", help="A static lease (can be repeated)."),
+    click.option(
+        "--expose",
+        multiple=True,
+        metavar="PORT[/udp]",
+        help="A port that -P publishes for each guest (can be repeated; a range is PORT-PORT).",
+    ),
     click.option("--isolate", is_flag=True, help="Guests see the gateway and not each other."),
     click.option(
         "--source-check",
@@ -99,12 +105,14 @@ def effective(ctx: click.Context, given: dict[str, Any]) -> ServiceConfig:
     if given["guest"]:
         changes["leases"] = (*base.network.leases, *map(parse_guest, given["guest"]))
     service: dict[str, Any] = {"network": base.network.replace(**changes)}
-    for key in ("api", "notify", "log_format", "log_level"):
+    for key in ("api", "notify", "log_format", "log_level", "publish_all"):
         if key in said:
             service[key] = given[key]
     places = (*given["listen"], *(f"tap:{name}" for name in given["tap"]))
     if places:
         service["listen"] = (*base.listen, *places)
+    if given["expose"]:
+        service["expose"] = (*base.expose, *given["expose"])
     return replace(base, **service)
 
 
@@ -147,7 +155,7 @@ def run(config: ServiceConfig, verbose: bool) -> int:
         heard = gateway.listen_for_guests(*places)
         for place in heard:
             log.info("guests come in at %s", place)
-        with api(gateway, config.api, heard):
+        with api(gateway, config.api, heard), exposing(gateway, config):
             log.info("ready", extra={"event": "ready", "listen": heard})
             sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
             wait(gateway, stop, once)
@@ -171,6 +179,16 @@ def api(gateway: Gateway, where: str, heard: list[str]) -> AbstractContextManage
     except InstanceError as err:
         log.warning("%s", err)
         return control_api(gateway, None, "serve")
+
+
+def exposing(gateway: Gateway, config: ServiceConfig) -> AbstractContextManager[object]:
+    """Publishes the exposed ports of the guests while the context lasts, where that is wanted."""
+    if not config.publish_all:
+        return nullcontext()
+    from netstack.publish_all import ExposedPorts, PublishAll, parse_exposed
+
+    exposed = [parse_exposed(text) for text in config.expose]
+    return PublishAll(gateway, ExposedPorts(gateway.guest_addresses, exposed), log.info)
 
 
 def wait(gateway: Gateway, stop: set[signal.Signals], once: bool) -> None:

@@ -221,6 +221,7 @@ class TestNetwork:
         (["--mtu=9000", "true"], {"argv": ("true",), "mtu": 9000}),
         (["-v", "x", "-v"], {"argv": ("x", "-v"), "verbose": True}),
         (["--api", "on", "x"], {"argv": ("x",), "api": "on"}),
+        (["-P", "x"], {"argv": ("x",), "publish_all": True}),
         (["--no-host-loopback", "x"], {"argv": ("x",), "no_host_loopback": True}),
         (["-p", "8080:80", "--publish=53/udp", "x"], {"argv": ("x",), "publish": ("8080:80", "53/udp")}),
         (["--dns=1.1.1.1", "--dns", "8.8.8.8#53", "--pcap", "f", "x"],
