@@ -27,8 +27,8 @@ from netstack.loop cimport (
 )
 from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.command cimport (
-    COMMAND_DIAL, COMMAND_DIVERT, COMMAND_FORWARD, COMMAND_PING, COMMAND_PREFIXES, COMMAND_RETARGET, COMMAND_UNDIVERT,
-    COMMAND_UNFORWARD, retarget_arg,
+    COMMAND_DIAL, COMMAND_DIVERT, COMMAND_FORWARD, COMMAND_PING, COMMAND_PREFIXES, COMMAND_REPLACE, COMMAND_RETARGET,
+    COMMAND_UNDIVERT, COMMAND_UNFORWARD, retarget_arg,
 )
 from netstack.nat.context cimport divert_prefix_t, nat_t
 from netstack.nat.divert cimport diversion
@@ -381,6 +381,16 @@ cdef class Engine:
         with ``fd`` = -errno. False when the flow is gone: then the descriptor is still the caller's."""
         return self.call(CALL_ATTACH, <void *><size_t>flow, fd) == 0
 
+    def replace(self, uint64_t flow, int fd) -> bool:
+        """Exchanges the descriptor of an open connection for another (a connected stream, the engine's from here on),
+        or resets the guest with ``fd`` = -errno. False when there is no such connection: then the descriptor is still
+        the caller's.
+
+        The program at the other end of the old one reads it to its end of file (the guest's bytes that were on their
+        way), sends those on itself, and then closes its end: up to there what it has sent goes to the guest.
+        """
+        return self.call(COMMAND_REPLACE, &flow, fd) == 0
+
     # --- into the guests
 
     def forward(self, int fd, int protocol, uint64_t rule, guest, uint16_t guest_port, bint as_gateway) -> None:
@@ -527,13 +537,15 @@ cdef class Engine:
         self.call(COMMAND_UNDIVERT, &d, 0)
 
     def set_prefixes(self, list prefixes) -> None:
-        """Outgoing TCP that the control plane connects: (address, prefix length, port or 0), at most 256."""
+        """Outgoing TCP that the control plane connects (protocol 6), and UDP that is refused (17): tuples of address,
+        prefix length, port or 0 for any, and protocol; at most 256."""
         cdef divert_prefix_t[256] items
         cdef int i
-        for i, (address, length, port) in enumerate(prefixes[:256]):
+        for i, (address, length, port, protocol) in enumerate(prefixes[:256]):
             items[i].addr = v4_from_object(address)
             items[i].mask = <uint32_t>(<uint64_t>0xffffffff << (32 - <int>length))
             items[i].port = port
+            items[i].protocol = protocol
         self.call(COMMAND_PREFIXES, items, min(len(prefixes), 256))
 
     def set_pcap(self, path: str | None, uint32_t snaplen=262144) -> None:

@@ -53,6 +53,10 @@ class UnixForward(NamedTuple):
     port: int
     path: str
 
+    def prefix_rule(self) -> tuple[str, int, int, int]:
+        """What `Engine.set_prefixes` wants."""
+        return (str(self.prefix.network_address), self.prefix.prefixlen, self.port, PROTOCOLS["tcp"])
+
 
 def parse_gateway_forwards(text: str) -> list[GatewayForward]:
     """Reads VPNKit's JSON.
@@ -141,6 +145,7 @@ class Forwards:
         gateway: its address.
         gateway_forwards, forwards: paths, or None.
         warn: is told in one sentence what is wrong with a file.
+        set_prefixes: is told which outgoing connections are ours; `Engine.set_prefixes` by default.
     """
 
     def __init__(
@@ -150,8 +155,10 @@ class Forwards:
         gateway_forwards: str | None,
         forwards: str | None,
         warn: Callable[[str], None],
+        set_prefixes: Callable[[list[tuple[str, int, int, int]]], None] | None = None,
     ) -> None:
         self._engine = engine
+        self._set_prefixes = set_prefixes or engine.set_prefixes
         self._gateway = gateway
         self._warn = warn
         self._paths = (gateway_forwards, forwards)
@@ -170,9 +177,7 @@ class Forwards:
         if text is not None and outgoing is not None:
             with self._told(outgoing):
                 self._unix = parse_forwards(text)
-                self._engine.set_prefixes(
-                    [(str(f.prefix.network_address), f.prefix.prefixlen, f.port) for f in self._unix]
-                )
+                self._set_prefixes([f.prefix_rule() for f in self._unix])
 
     @contextlib.contextmanager
     def _told(self, path: str) -> Any:

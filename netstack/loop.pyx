@@ -30,7 +30,7 @@ from netstack.nat.context cimport MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send
 from netstack.nat.dns_flow cimport dns_flows_restart
 from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled, tcp_flow, udp_flow
 from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer
-from netstack.nat.tcp_flow cimport tcp_flow_attach
+from netstack.nat.tcp_host cimport tcp_host_attach
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.counters cimport (
     DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, FRAME_NOT_OURS, FRAME_SPOOFED, LINK_DOWN,
@@ -418,7 +418,7 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
         close_port(e, e.ports[call.number])
         return 0
     if call.kind == CALL_ATTACH:
-        return tcp_flow_attach(e.nat, <uint64_t><size_t>call.arg, <int>call.number, e.now_ns)
+        return tcp_host_attach(e.nat, <uint64_t><size_t>call.arg, <int>call.number, e.now_ns)
     if call.kind == CALL_SEND_UDP:
         out = <udp_out *>call.arg
         nat_send_udp(e.nat, &out.to, out.src, out.sport, out.dst, out.dport, out.data, out.length, 0, e.now_ns)

@@ -7,7 +7,8 @@ Theory of operation
     has a socket of its own to the upstream resolver. Frames to the guests go into the sink that the engine
     has given; messages to the control plane go into the mailbox. Where the host side of a TCP flow is to
     come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as *pending*
-    until ``tcp_flow_attach`` brings a descriptor: any connected stream will do.
+    until ``tcp_host_attach`` brings a descriptor: any connected stream will do. A program that has begun a connection
+    itself (a proxy's handshake) hands it over with ``tcp_host_replace``, and is out of the way.
 
     A connection into a guest (``forward``: a client of a published port, or a program that dials) is the same flow,
     opened by our own TCP: its host side is a descriptor from the beginning, read only once the guest has accepted.

@@ -12,6 +12,7 @@ cdef enum command:
     COMMAND_DIVERT = 1005       # diversion
     COMMAND_UNDIVERT = 1006     # diversion
     COMMAND_PREFIXES = 1007     # divert_prefix_t[number]
+    COMMAND_REPLACE = 1008      # uint64_t: a flow's id; number: the descriptor, or -errno
 
 ctypedef struct retarget_arg:
     uint64_t rule

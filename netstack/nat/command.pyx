@@ -8,6 +8,7 @@ from netstack.nat.forward cimport (
     dial_new, forward_add, forward_dial, forward_new, forward_remove, forward_retarget,
 )
 from netstack.nat.ping_guest cimport ping_guest, ping_new
+from netstack.nat.tcp_host cimport tcp_host_replace
 
 
 cdef int64_t nat_command(nat_t *nat, int kind, void *arg, int64_t number, uint64_t now_ns) noexcept nogil:
@@ -29,4 +30,6 @@ cdef int64_t nat_command(nat_t *nat, int kind, void *arg, int64_t number, uint64
     if kind == COMMAND_PREFIXES:
         divert_prefixes(nat, <const divert_prefix_t *>arg, <uint32_t>number)
         return 0
+    if kind == COMMAND_REPLACE:
+        return tcp_host_replace(nat, (<const uint64_t *>arg)[0], <int>number, now_ns)
     return -EINVAL

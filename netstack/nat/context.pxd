@@ -64,7 +64,8 @@ ctypedef struct divert_key:         # 8 bytes
 ctypedef struct divert_prefix_t:
     uint32_t addr
     uint32_t mask
-    uint32_t port                   # 0 = any
+    uint16_t port                   # 0 = any
+    uint16_t protocol               # 6: the control plane connects; 17: refused
 
 ctypedef struct mail_dialed:
     uint64_t id
@@ -131,7 +132,7 @@ ctypedef struct nat_t:
     table_t *client_keys            # the same by flow_key
     lru_t client_recent
     table_t *diversions             # addresses and ports of the virtual network with a server behind them (nat/divert)
-    divert_prefix_t prefixes[256]   # outgoing TCP that the control plane connects
+    divert_prefix_t prefixes[256]   # outgoing TCP that the control plane connects, and UDP that is refused
     uint32_t n_prefixes
     uint32_t echo_credit            # replies to the gateway's own pings that are still awaited
     const dns_table *names

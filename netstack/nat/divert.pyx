@@ -2,7 +2,8 @@
 
 A diversion is one address, port and protocol: either a server of the host (the gateway's forwards), or a listener of a
 Python program. An address that is nobody's yet becomes one of the interface's own while something stands there, so that
-ARP is answered for it. Prefixes name outgoing TCP whose descriptor the control plane gives (a Unix socket's).
+ARP is answered for it. Prefixes name outgoing TCP whose descriptor the control plane gives (a Unix
+socket's, or a proxy's), and UDP that would go past it and is refused.
 """
 from libc.errno cimport EADDRNOTAVAIL, EEXIST, ENOENT, ENOMEM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -11,7 +12,7 @@ from libc.stdlib cimport calloc, free
 from netstack.iface.interface cimport iface_disown, iface_is_ours, iface_own
 from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.nat.context cimport divert_key, divert_prefix_t, nat_t
-from netstack.nat.policy cimport TO_CONTROL, TO_HOST, verdict
+from netstack.nat.policy cimport TO_CONTROL, TO_HOST, TO_NOBODY, verdict
 from netstack.storage.table cimport table_del, table_get, table_len, table_next, table_put
 from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_t
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
@@ -42,11 +43,11 @@ cdef bint divert(const nat_t *nat, uint32_t dst, uint16_t *port, uint16_t protoc
             if not entry.what.to_control:
                 port[0] = entry.what.target_port
             return True
-    if nat.n_prefixes and protocol == IPPROTO_TCP4 and not iface_is_ours(nat.iface, dst):
+    if nat.n_prefixes and not iface_is_ours(nat.iface, dst):
         for i in range(nat.n_prefixes):
-            if dst & nat.prefixes[i].mask == nat.prefixes[i].addr and (
-                    nat.prefixes[i].port == 0 or nat.prefixes[i].port == port[0]):
-                where[0] = TO_CONTROL
+            if (dst & nat.prefixes[i].mask == nat.prefixes[i].addr and nat.prefixes[i].protocol == protocol
+                    and (nat.prefixes[i].port == 0 or nat.prefixes[i].port == port[0])):
+                where[0] = TO_CONTROL if protocol == IPPROTO_TCP4 else TO_NOBODY
                 return True
     return False
 

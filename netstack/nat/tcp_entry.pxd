@@ -15,3 +15,10 @@ cdef void tcp_entry_unmake(nat_t *nat, tcp_flow *flow) noexcept nogil
 cdef void tcp_entry_quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil
 # MAIL_DIALED, where a program has dialled.
 cdef void tcp_entry_tell_dialer(nat_t *nat, const tcp_flow *flow, int error) noexcept nogil
+
+# The flow has something to do at the end of this round (tcp_flows_flush).
+cdef inline void tcp_entry_touch(nat_t *nat, tcp_flow *flow) noexcept nogil:
+    if not flow.touched:
+        flow.touched = 1
+        flow.next_touched = nat.touched
+        nat.touched = flow

@@ -29,6 +29,7 @@ cdef tcp_flow *tcp_entry_make(nat_t *nat, const flow_key *key, neighbor *guest, 
         return NULL
     flow.polled.kind = POLLED_TCP
     flow.polled.fd = -1
+    flow.next_fd = -1
     flow.key = key[0]
     flow.guest = guest
     flow.src_v4 = addr_v4(&key.peer)

@@ -18,10 +18,6 @@ cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noex
 cdef tcp_flow *tcp_flow_open_down(nat_t *nat, const flow_key *key, neighbor *guest, int fd, uint8_t origin,
                                   uint64_t now_ns) noexcept nogil
 cdef void tcp_flow_resolved(nat_t *nat, tcp_flow *flow, neighbor *guest, uint64_t now_ns) noexcept nogil
-# The control plane's answer to MAIL_PENDING_FLOW: a connected stream descriptor (owned from here on), or fd < 0
-# as -errno. -1 when
-# the flow is gone (the caller closes the descriptor).
-cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil
 # Sends what the touched flows have to send, sets their timers, and frees those that have ended.
 cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil
 # The flows that waited for a link's room are touched, the longest waiting first.

@@ -3,23 +3,22 @@
 Up: in-order payload goes from the frame straight to the descriptor; what that refuses stays in the receive ring and
 closes the window. Down: the descriptor is read straight into the send ring. A flow ends when both directions have.
 """
-from libc.errno cimport EACCES, EAGAIN, ECONNABORTED, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPERM, ETIMEDOUT
+from libc.errno cimport EAGAIN, ECONNABORTED, ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from netstack.host.memory cimport memory_give_back
 from netstack.host.poller cimport (
-    POLL_ERROR, POLL_HUP, POLL_RDHUP, POLL_READ, POLL_WRITE, poller_add, poller_rearm, poller_remove,
+    POLL_ERROR, POLL_HUP, POLL_RDHUP, POLL_READ, POLL_WRITE, poller_add, poller_rearm,
 )
 from netstack.host.sockets cimport (
-    iovec, sock_close, sock_error_of, sock_recvv, sock_send, sock_sendv, sock_set_abort, sock_shutdown_write,
-    sock_tcp_connect,
+    iovec, sock_error_of, sock_recvv, sock_send, sock_sendv, sock_shutdown_write, sock_tcp_connect,
 )
 from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport iface_tcp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_FLOW_GONE, MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
+    MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
 )
 from netstack.nat.divert cimport divert
 from netstack.nat.opening cimport opening_drop, opening_say
@@ -28,12 +27,15 @@ from netstack.nat.flow cimport (
 )
 from netstack.nat.policy cimport TO_CONTROL, TO_HOST, TO_NOWHERE, policy_of, verdict
 from netstack.nat.tcp_entry cimport (
-    tcp_entry_make, tcp_entry_quote_syn, tcp_entry_tell_dialer, tcp_entry_unmake,
+    tcp_entry_make, tcp_entry_tell_dialer, tcp_entry_touch, tcp_entry_unmake,
+)
+from netstack.nat.tcp_host cimport (
+    tcp_host_adopt, tcp_host_close, tcp_host_exchange, tcp_host_failed, tcp_host_open, tcp_host_refuses,
 )
 from netstack.storage.counters cimport (
     FORWARD_ABANDONED, FORWARD_NO_GUEST, FORWARD_REFUSED, FORWARD_TCP, FORWARD_TIMED_OUT,
     TCP_BAD_ADDRESS, TCP_BYTES_DOWN, TCP_BYTES_UP, TCP_CLOSED_NORMALLY, TCP_CONNECTED, TCP_FLOWS_FULL,
-    TCP_NO_CONNECTION, TCP_NOT_ALLOWED, TCP_OPENED, TCP_REFUSED, TCP_RESET_BY_GUEST, TCP_RESET_BY_HOST,
+    TCP_NO_CONNECTION, TCP_NOT_ALLOWED, TCP_OPENED, TCP_RESET_BY_GUEST, TCP_RESET_BY_HOST,
     TCP_RETRANSMITS, TCP_TIMED_OUT, TCP_UNREACHABLE, count,
 )
 from netstack.storage.frame cimport frame_meta
@@ -44,15 +46,15 @@ from netstack.storage.wheel cimport wheel_arm, wheel_armed, wheel_cancel
 from netstack.tcp.tcb cimport (
     TCP_CLOSED, TCP_EV_CONNECTED, TCP_EV_DATA, TCP_EV_FIN, TCP_EV_RESET, TCP_EV_TIMEOUT, TCP_SYN_SENT,
     TCP_TIME_WAIT, tcb_free, tcp_abort, tcp_accept, tcp_ack_waits, tcp_close, tcp_consumed, tcp_deadline,
-    tcp_delivery, tcp_established_ok, tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_open, tcp_read_spans,
+    tcp_delivery, tcp_icmp_error, tcp_may_reopen, tcp_next_segment, tcp_open, tcp_read_spans,
     tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked,
     tcp_write_spans, tcp_wrote,
 )
 from netstack.wire.addr cimport addr_from_v4, addr_t
 from netstack.wire.be cimport be16, be32
 from netstack.wire.icmp4 cimport (
-    ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_NET_UNREACHABLE, ICMP4_PORT_UNREACHABLE,
-    ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE,
+    ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_PORT_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE,
+    ICMP4_UNREACHABLE,
 )
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
 from netstack.wire.tcp cimport TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
@@ -64,27 +66,7 @@ cdef enum:
     WAIT_NS = 1000000           # how often the timer of a flow looks that waits for its link
 
 
-cdef void touch(nat_t *nat, tcp_flow *flow) noexcept nogil:
-    if not flow.touched:
-        flow.touched = 1
-        flow.next_touched = nat.touched
-        nat.touched = flow
-
-
 # --- the end of a flow
-
-cdef void close_host(nat_t *nat, tcp_flow *flow, bint abort) noexcept nogil:
-    if flow.polled.fd >= 0:
-        if abort:
-            sock_set_abort(flow.polled.fd)
-        poller_remove(nat.poller, flow.polled.fd)
-        sock_close(flow.polled.fd)
-        flow.polled.fd = -1
-    elif flow.host == HOST_PENDING:
-        nat_post(nat, MAIL_FLOW_GONE, &flow.id, sizeof(flow.id), NULL, 0)
-    flow.host = HOST_CLOSED
-    flow.host_readable = 0
-
 
 cdef void bury(nat_t *nat, tcp_flow *flow) noexcept nogil:
     """Takes the flow out of the table; its memory goes back when this round of events is over."""
@@ -92,7 +74,7 @@ cdef void bury(nat_t *nat, tcp_flow *flow) noexcept nogil:
         return
     flow.dead = 1
     stop_waiting(nat, flow)
-    close_host(nat, flow, False)
+    tcp_host_close(nat, flow, False)
     wheel_cancel(nat.wheel, &flow.timer)
     table_del(nat.tcp_table, &flow.key)
     if not flow.touched:            # flush frees what is touched
@@ -136,7 +118,7 @@ cdef void tcp_flows_port_ready(nat_t *nat, int port) noexcept nogil:
     while nat.waiting[port] != NULL:
         flow = nat.waiting[port].prev_waiting       # the newest: the list of touched flows is worked off from its front
         stop_waiting(nat, flow)
-        touch(nat, flow)
+        tcp_entry_touch(nat, flow)
 
 
 # --- segments to the guest
@@ -222,52 +204,15 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, uint64_t n
         mail.guest_port = key.guest_port
         mail.peer_port = key.peer_port
         if nat_post(nat, MAIL_PENDING_FLOW, &mail, sizeof(mail), NULL, 0) < 0:
-            host_failed(nat, flow, ECONNREFUSED, now_ns)
+            tcp_host_failed(nat, flow, ECONNREFUSED, now_ns)
     else:
         fd = sock_tcp_connect(<const uint8_t *>&target, port, &nat.options)
         if fd < 0:
             flow.host = HOST_CLOSED
-            host_failed(nat, flow, -fd, now_ns)
+            tcp_host_failed(nat, flow, -fd, now_ns)
         else:
-            adopt(nat, flow, fd, HOST_CONNECTING, now_ns)
-    touch(nat, flow)
-
-
-cdef void adopt(nat_t *nat, tcp_flow *flow, int fd, uint8_t state, uint64_t now_ns) noexcept nogil:
-    flow.polled.fd = fd
-    flow.host = state
-    if poller_add(nat.poller, fd, POLL_READ | POLL_WRITE, &flow.polled) < 0:
-        sock_close(fd)
-        flow.polled.fd = -1
-        flow.host = HOST_CLOSED
-        host_failed(nat, flow, ECONNREFUSED, now_ns)
-        return
-    if state == HOST_OPEN:
-        host_open(nat, flow, now_ns)
-
-
-cdef void host_open(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
-    flow.host = HOST_OPEN
-    flow.host_writable = 1
-    tcp_established_ok(&flow.tcb, now_ns)
-    touch(nat, flow)
-
-
-cdef void host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) noexcept nogil:
-    """The host could not connect: the guest hears the same (unreachable as ICMP as well)."""
-    cdef uint8_t code = ICMP4_HOST_UNREACHABLE
-    cdef uint8_t[28] quote
-    if error == ECONNREFUSED or error == EACCES or error == EPERM:
-        count(nat.counters, TCP_REFUSED)
-    else:
-        count(nat.counters, TCP_UNREACHABLE)
-        if error == ENETUNREACH:
-            code = ICMP4_NET_UNREACHABLE
-        tcp_entry_quote_syn(flow, quote)
-        nat_send_icmp_error(nat, flow.guest, 0, ICMP4_UNREACHABLE, code, 0, quote, sizeof(quote), now_ns)
-    close_host(nat, flow, False)
-    tcp_abort(&flow.tcb, now_ns)
-    touch(nat, flow)
+            tcp_host_adopt(nat, flow, fd, HOST_CONNECTING, now_ns)
+    tcp_entry_touch(nat, flow)
 
 
 # --- opening towards the guest
@@ -289,7 +234,7 @@ cdef tcp_flow *tcp_flow_open_down(nat_t *nat, const flow_key *key, neighbor *gue
         flow.resolving = 1
     else:
         tcp_open(&flow.tcb, now_ns)
-    touch(nat, flow)
+    tcp_entry_touch(nat, flow)
     return flow
 
 
@@ -303,7 +248,7 @@ cdef void tcp_flow_resolved(nat_t *nat, tcp_flow *flow, neighbor *guest, uint64_
     flow.resolving = 0
     flow.guest = guest
     tcp_open(&flow.tcb, now_ns)
-    touch(nat, flow)
+    tcp_entry_touch(nat, flow)
 
 
 cdef void open_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) noexcept nogil:
@@ -311,26 +256,9 @@ cdef void open_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) no
     flow.resolving = 0
     flow.host_reset = 1
     tcp_entry_tell_dialer(nat, flow, error)
-    close_host(nat, flow, flow.opening == NULL)     # else the dialler has a word for its client
+    tcp_host_close(nat, flow, flow.opening == NULL)     # else the dialler has a word for its client
     tcp_abort(&flow.tcb, now_ns)
-    touch(nat, flow)
-
-
-cdef int tcp_flow_attach(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noexcept nogil:
-    cdef uint32_t cursor = 0
-    cdef tcp_flow *flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
-    while flow != NULL:
-        if flow.id == id:
-            break
-        flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
-    if flow == NULL or flow.host != HOST_PENDING:
-        return -1
-    if fd < 0:
-        flow.host = HOST_CLOSED
-        host_failed(nat, flow, -fd, now_ns)
-    else:
-        adopt(nat, flow, fd, HOST_OPEN, now_ns)
-    return 0
+    tcp_entry_touch(nat, flow)
 
 
 # --- up
@@ -352,18 +280,12 @@ cdef uint32_t push_up(nat_t *nat, tcp_flow *flow, const uint8_t *data, uint32_t 
             flow.host_writable = 0
             poller_rearm(nat.poller, flow.polled.fd, POLL_WRITE)
         else:
-            host_refuses(flow)
+            tcp_host_refuses(flow)
             done = length
         break
     flow.bytes_up += done
     nat.counters[<int>TCP_BYTES_UP] += done
     return done
-
-
-cdef void host_refuses(tcp_flow *flow) noexcept nogil:
-    """Writing failed: the peer has reset. What it sent before that is still read; then the guest gets its RST."""
-    flow.up_dead = 1
-    flow.host_readable = 1
 
 
 cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
@@ -391,8 +313,9 @@ cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             flow.host_writable = 0
             poller_rearm(nat.poller, flow.polled.fd, POLL_WRITE)
         else:
-            host_refuses(flow)
-    if (flow.guest_fin and not flow.host_shut and flow.host == HOST_OPEN and tcp_readable(&flow.tcb) == 0):
+            tcp_host_refuses(flow)
+    if (flow.guest_fin and not flow.host_shut and flow.host == HOST_OPEN and flow.next_fd < 0
+            and tcp_readable(&flow.tcb) == 0):
         flow.host_shut = 1
         sock_shutdown_write(flow.polled.fd)
 
@@ -427,6 +350,9 @@ cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             if <uint32_t>n < room and not flow.host_rdhup:
                 flow.host_readable = 0      # a short read: an edge will tell of more
                 poller_rearm(nat.poller, flow.polled.fd, POLL_READ)
+        elif n == 0 and flow.next_fd >= 0:
+            tcp_host_exchange(nat, flow)
+            drain_up(nat, flow, now_ns)
         elif n == 0:
             flow.host_eof = 1
             tcp_close(&flow.tcb, now_ns)
@@ -437,7 +363,7 @@ cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             flow.host_eof = 1
             flow.host_reset = 1
             count(nat.counters, TCP_RESET_BY_HOST)
-            close_host(nat, flow, False)
+            tcp_host_close(nat, flow, False)
             tcp_abort(&flow.tcb, now_ns)
     return flow.host_readable and not flow.host_eof
 
@@ -462,8 +388,8 @@ cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns
     elif events & (TCP_EV_RESET | TCP_EV_TIMEOUT):
         count(nat.counters, TCP_RESET_BY_GUEST if events & TCP_EV_RESET else TCP_TIMED_OUT)
         flow.host_reset = 1
-        close_host(nat, flow, True)
-    touch(nat, flow)
+        tcp_host_close(nat, flow, True)
+    tcp_entry_touch(nat, flow)
 
 
 cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
@@ -495,7 +421,7 @@ cdef void tcp_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     if events:
         events_of(nat, flow, events, now_ns)
     else:
-        touch(nat, flow)
+        tcp_entry_touch(nat, flow)
     if tcp_ack_waits(&flow.tcb, &flow.ack_step):
         output(nat, flow, now_ns)
 
@@ -514,19 +440,19 @@ cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint6
             return
         error = sock_error_of(flow.polled.fd)
         if error:
-            host_failed(nat, flow, error, now_ns)
+            tcp_host_failed(nat, flow, error, now_ns)
             return
         if events & POLL_HUP and not events & POLL_WRITE:
             return
-        host_open(nat, flow, now_ns)
+        tcp_host_open(nat, flow, now_ns)
     if events & POLL_RDHUP or events & POLL_HUP or events & POLL_ERROR:
         flow.host_rdhup = 1
     if events & (POLL_READ | POLL_RDHUP | POLL_HUP | POLL_ERROR):
         flow.host_readable = 1
-    if events & (POLL_WRITE | POLL_HUP | POLL_ERROR):
+    if events & (POLL_WRITE | POLL_HUP | POLL_ERROR) and flow.next_fd < 0:
         flow.host_writable = 1
         drain_up(nat, flow, now_ns)
-    touch(nat, flow)
+    tcp_entry_touch(nat, flow)
 
 
 cdef bint opening_down(const tcp_flow *flow) noexcept nogil:
@@ -539,7 +465,7 @@ cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept n
     if flow.dead:
         return
     if flow.host == HOST_CONNECTING and now_ns - flow.opened_ns >= nat.settings.connect_timeout_ns:
-        host_failed(nat, flow, ETIMEDOUT, now_ns)
+        tcp_host_failed(nat, flow, ETIMEDOUT, now_ns)
         return
     if opening_down(flow) and now_ns - flow.opened_ns >= nat.settings.connect_timeout_ns:
         count(nat.counters, FORWARD_TIMED_OUT)
@@ -550,7 +476,7 @@ cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept n
     if tcp_deadline(&flow.tcb) <= now_ns:
         events = tcp_timeout(&flow.tcb, now_ns)
         events_of(nat, flow, events, now_ns)
-    touch(nat, flow)
+    tcp_entry_touch(nat, flow)
 
 
 cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
@@ -610,11 +536,11 @@ cdef bint settle(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
         # the host has answered the guest's bytes with a reset, behind an end of file that the guest has got
         flow.host_reset = 1
         count(nat.counters, TCP_RESET_BY_HOST)
-        close_host(nat, flow, False)
+        tcp_host_close(nat, flow, False)
         tcp_abort(&flow.tcb, now_ns)
     output(nat, flow, now_ns)
     if flow.host == HOST_OPEN and flow.host_eof and flow.host_shut:
-        close_host(nat, flow, False)
+        tcp_host_close(nat, flow, False)
     if finished(flow):
         if not flow.host_reset and flow.guest_fin:
             count(nat.counters, TCP_CLOSED_NORMALLY)
@@ -679,7 +605,7 @@ cdef void tcp_flows_free_all(nat_t *nat, uint64_t now_ns) noexcept nogil:
     cdef tcp_flow *flow = <tcp_flow *>table_next(nat.tcp_table, &cursor)
     while flow != NULL:
         if flow.tcb.state != TCP_TIME_WAIT:
-            close_host(nat, flow, True)
+            tcp_host_close(nat, flow, True)
             tcp_abort(&flow.tcb, now_ns)
             output(nat, flow, now_ns)
         bury(nat, flow)
