@@ -27,6 +27,7 @@ class GuestMethods(NameMethods, PendingMethods):
 
     def _begin_guests(self) -> None:
         self._ports: dict[int, str] = {}
+        self._host_ports: dict[int, str] = {}  # links that lead to no guest
         self._when_closed: dict[int, list[Callable[[], None]]] = {}
         self._listeners = None
         self._ports_lock = threading.Lock()
@@ -60,6 +61,26 @@ class GuestMethods(NameMethods, PendingMethods):
         """
         port = self._engine.add_tap(fd, granted, mtu or self.config.mtu)
         self._admit(port, label or name or f"tap{port}", address, mac, name)
+        return port
+
+    def add_host_tap(self, fd: int, granted: int, mtu: int, label: str, closed: Callable[[], None]) -> int:
+        """A TAP of this host itself, which is no guest: :meth:`links` leaves it out, and nothing ends when it does.
+
+        Args:
+            fd: an open TAP; the gateway closes it.
+            granted: the TUN_* offloads that it has.
+            mtu: IP bytes of the device.
+            label: what the link is called in the log.
+            closed: called when the link has ended.
+
+        Returns:
+            The port number of the link.
+        """
+        with self._ports_lock:
+            port = self._engine.add_tap(fd, granted, mtu)
+            self._host_ports[port] = label
+            self._when_closed[port] = [closed]
+        logger().info("link %s opened", label, extra={"event": "link_opened", "port": port, "link": label})
         return port
 
     def add_memory(
@@ -158,12 +179,15 @@ class GuestMethods(NameMethods, PendingMethods):
 
     def _on_link_closed(self, port: int) -> None:
         with self._ports_lock:  # whoever admits a link has written down who it is
-            label = self._ports.pop(port, f"port {port}")
+            host = self._host_ports.pop(port, None)
+            label = host or self._ports.pop(port, f"port {port}")
             forgotten = self._when_closed.pop(port, [])
         self._engine.forget_link(port)
         logger().info("link %s closed", label, extra={"event": "link_closed", "port": port, "link": label})
         for forget in forgotten:
             forget()
+        if host is not None:
+            return
         with self._closed_links:
             self._links_closed += 1
             self._closed_links.notify_all()

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BOTTOM | PURE | {"nat", "link", "capture", "loop"},
     "sandbox": {"host", "config"},
     "publish": set(),
+    "host_route": {"host", "names", "gateway"},
     "publish_all": {"host.sock_diag", "log", "publish", "reach"},
     "forwards": {"engine"},
     "reach": {"engine", "publish", "config", "services.dhcp4"},
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
     "control": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "engine", "gateway", "reach", "publish", "__init__"},
+    | {"nat", "link", "capture", "config", "engine", "gateway", "reach", "publish", "host_route", "__init__"},
     "testing": BOTTOM
     | PURE
     | {"nat", "link", "capture", "config", "engine", "gateway", "sandbox", "__init__"},

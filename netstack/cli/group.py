@@ -28,6 +28,7 @@ COMMANDS = (
     "port",
     "ping",
     "connect",
+    "route",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for

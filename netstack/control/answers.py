@@ -20,6 +20,10 @@ __all__ = [
     "Port",
     "Ports",
     "Publish",
+    "Route",
+    "RouteDevice",
+    "RouteOffer",
+    "Routes",
     "Stopping",
 ]
 
@@ -152,6 +156,36 @@ class Connect(Message):
     guest: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     timeout: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
+
+
+class Route(Message):
+    """A route of the host to the guests: the host's device, and its address among them."""
+
+    id: int
+    device: str
+    address: str
+    network: str
+
+
+class Routes(Message):
+    """The routes, in the order they were made."""
+
+    routes: list[Route]
+
+
+class RouteOffer(Message):
+    """How the device of a new route is to be set up; ``mtu`` is in IP bytes. The first message on the descriptor."""
+
+    address: str
+    network: str
+    mac: str
+    mtu: int
+
+
+class RouteDevice(Message):
+    """The device that was set up, whose descriptor comes with this message. The client's, on the descriptor."""
+
+    device: str
 
 
 class Stopping(Message):

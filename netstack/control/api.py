@@ -23,6 +23,7 @@ from netstack.control.loop import ControlLoop
 from netstack.control.refused import Refused
 from netstack.control.streams import Streams
 from netstack.errors import NetstackError
+from netstack.host_route import HostRoutes
 
 if TYPE_CHECKING:
     from netstack.gateway import Gateway
@@ -99,6 +100,27 @@ ROUTES = (
         },
         stream=True,
     ),
+    Route("GET", "/v1/routes", "routes", "The host's routes to the guests", answers.Routes),
+    Route(
+        "POST",
+        "/v1/routes",
+        "route",
+        "Make a route: a descriptor comes with the answer, for a RouteOffer, a RouteDevice with its TAP, and a Route",
+        status=101,
+        errors={
+            409: "Guests are isolated, or no address is free",
+            426: "The request does not say Upgrade: descriptor",
+        },
+        stream=True,
+    ),
+    Route(
+        "DELETE",
+        "/v1/routes/{id}",
+        "unroute",
+        "Take a route away, and its device",
+        status=204,
+        errors={404: "There is no such route"},
+    ),
     Route("POST", "/v1/shutdown", "shutdown", "Stop the instance", answers.Stopping, 202),
     Route(
         "GET",
@@ -153,7 +175,8 @@ class ApiServer:
         self._inode = os.stat(self.path).st_ino
         self._loop = ControlLoop("netstack-api")
         self._runner: Any = None
-        self._streams = Streams(gateway, self._web)
+        self._routes = HostRoutes(gateway)
+        self._streams = Streams(gateway, self._web, self._routes)
         try:
             self._loop.call(self._serve())
         except BaseException:
@@ -296,6 +319,19 @@ class ApiServer:
                 published.close()
                 return
         raise Refused(404, f"no port is published as {number}: see netstack port list")
+
+    def routes(self) -> answers.Routes:
+        """The host's routes."""
+        return answers.Routes([answers.Route(*route) for route in self._routes.all()])
+
+    def unroute(self, number: str) -> None:
+        """Takes a route away.
+
+        Raises:
+            Refused: there is none of that number.
+        """
+        if not (number.isdecimal() and self._routes.remove(int(number))):
+            raise Refused(404, f"no route has the number {number}: see netstack route show")
 
     def shutdown(self) -> answers.Stopping:
         """Stops the instance; this answer is still sent."""

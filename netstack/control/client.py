@@ -84,9 +84,8 @@ class Client:
         """
         connection = _Connection(self.path, None)
         try:
-            connection.request(
-                "POST", path, json.dumps(body), {"Connection": "Upgrade", "Upgrade": "descriptor"}
-            )
+            text = None if body is None else json.dumps(body)
+            connection.request("POST", path, text, {"Connection": "Upgrade", "Upgrade": "descriptor"})
             head, fds = b"", []
             while b"\r\n\r\n" not in head:
                 # A descriptor comes with the bytes that it was sent with: a plain recv would lose it.

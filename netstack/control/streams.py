@@ -3,7 +3,8 @@
 ``ping`` answers with a line of JSON for each echo request, for as long as the client reads. ``connect`` hands the
 client a descriptor: the engine's end of a dialled connection is one end of a socket pair already, so the other end can
 as well be the client's. It travels with the answer's head (``SCM_RIGHTS``, unix(7)), and from then on neither HTTP nor
-Python stands between the client and the engine.
+Python stands between the client and the engine. ``route`` hands out one end of a pair of sockets in the same way, on
+which the client gets told how to set its device up, and gives the device back.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from netstack.control.answers import PingReply
+from netstack.control.answers import Error, PingReply, Route, RouteDevice, RouteOffer
 from netstack.control.refused import Refused
+from netstack.errors import NetstackError
 from netstack.publish import host_port
 
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 
     from netstack.control.answers import Connect, Ping
     from netstack.gateway import Gateway
+    from netstack.host_route import HostRoutes, Offer
 
 __all__ = ["Streams"]
 
+DEVICE_SECONDS = 20.0  # for a client to set its device up
 LOOK_SECONDS = 1.0  # how often a request that waits looks whether its client is still there
 ICMP_HEADER = 8  # bytes
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: descriptor\r\n\r\n"
@@ -44,11 +48,13 @@ class Streams:
     Args:
         gateway: a started one.
         web: the module aiohttp.web.
+        routes: the gateway's.
     """
 
-    def __init__(self, gateway: Gateway, web: Any) -> None:
+    def __init__(self, gateway: Gateway, web: Any, routes: HostRoutes) -> None:
         self._gateway = gateway
         self._web = web
+        self._routes = routes
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def end(self, app: object = None) -> None:
@@ -130,10 +136,7 @@ class Streams:
         Raises:
             Refused: it cannot be.
         """
-        if request.headers.get("Upgrade", "").lower() != "descriptor":
-            raise Refused(
-                426, "a connection is handed over as a descriptor: ask with the header Upgrade: descriptor"
-            )
+        asked_for_descriptor(request)
         address = self._address(wanted.guest)
         with self._under_way():
             try:
@@ -145,8 +148,8 @@ class Streams:
                     await self._connected(request, connected, wanted.timeout)
                 except OSError as err:
                     raise Refused(*why_not(err, address, wanted.port)) from None
-                with contextlib.suppress(OSError), take_over(request) as channel:
-                    socket.send_fds(channel, [SWITCHING], [sock.fileno()])
+                with contextlib.suppress(OSError):
+                    hand_over(request, sock)
         return self._web.Response()  # to nobody: the connection is not aiohttp's any more
 
     async def _connected(self, request: Any, connected: Future[None], timeout: float | None) -> None:
@@ -164,20 +167,82 @@ class Streams:
         finally:
             waiting.cancel()
 
+    # --- routes
+
+    async def route(self, request: Any) -> Any:
+        """Makes a route out of a TAP that the client sets up as it is told, and hands over.
+
+        Raises:
+            Refused: there can be none.
+        """
+        asked_for_descriptor(request)
+        with self._under_way():
+            try:
+                offer = await asyncio.to_thread(self._routes.offer)
+            except NetstackError as err:
+                raise Refused(409, str(err)) from None
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                with theirs:
+                    hand_over(request, theirs)
+            except OSError:
+                ours.close()
+                await asyncio.to_thread(self._routes.withdraw, offer.address)
+            else:
+                await asyncio.to_thread(self._settle, ours, offer)
+        return self._web.Response()
+
+    def _settle(self, channel: socket.socket, offer: Offer) -> None:
+        """Tells what is offered, takes the device, and says how that went; if badly, the address is free again."""
+        with channel:
+            device = None
+            try:
+                channel.settimeout(DEVICE_SECONDS)
+                channel.send(msgspec.json.encode(RouteOffer(*offer)))
+                message, fds, _, _ = socket.recv_fds(channel, 4096, 1)
+                if fds:
+                    os.set_inheritable(fds[0], False)
+                    device = self._routes.admit(offer, fds[0], named_device(message))
+                    channel.send(msgspec.json.encode(Route(*device)))
+            except OSError as err:
+                with contextlib.suppress(OSError):
+                    channel.send(
+                        msgspec.json.encode(Error(f"the route cannot be served: {err.strerror or err}"))
+                    )
+            finally:
+                if device is None:
+                    self._routes.withdraw(offer.address)
+
+
+def named_device(message: bytes) -> str:
+    """The device's name in the client's message; what is no name is no reason to refuse its device."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(message, type=RouteDevice).device
+    return "?"
+
+
+def asked_for_descriptor(request: Any) -> None:
+    """Raises `Refused` when the client does not say that it can receive one."""
+    if request.headers.get("Upgrade", "").lower() != "descriptor":
+        raise Refused(426, "the answer is a descriptor: ask for it with the header Upgrade: descriptor")
+
+
+def hand_over(request: Any, sock: socket.socket) -> None:
+    """Answers with a descriptor, and ends the connection.
+
+    Raises:
+        OSError: the client has gone.
+    """
+    still_there(request)
+    with socket.socket(fileno=os.dup(request.transport.get_extra_info("socket").fileno())) as channel:
+        request.transport.close()
+        socket.send_fds(channel, [SWITCHING], [sock.fileno()])
+
 
 def still_there(request: Any) -> None:
     """Raises `ClientGone` when the client has closed its connection."""
     if request.transport is None or request.transport.is_closing():
         raise ClientGone
-
-
-def take_over(request: Any) -> socket.socket:
-    """The connection of a request, which is aiohttp's no longer; nothing has been read that the client sends next
-    as long as it waits for an answer first."""
-    still_there(request)
-    channel = socket.socket(fileno=os.dup(request.transport.get_extra_info("socket").fileno()))
-    request.transport.close()
-    return channel
 
 
 def why_not(err: OSError, address: str, port: int) -> tuple[int, str]:
