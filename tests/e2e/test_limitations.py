@@ -1,6 +1,6 @@
 """What users of Docker for Mac asked for and were told could not be done: a test of each, named after it.
 
-The programs are those that a user has, and netstack's own commands. What the pieces do in all cases is tested elsewhere.
+The programs are those that a user has, and netstack's own commands. The pieces have tests of their own elsewhere.
 """
 
 from __future__ import annotations
