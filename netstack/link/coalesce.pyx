@@ -1,18 +1,18 @@
 """Generic receive offload in software: the inverse of framing's segmentation.
 
-A peer without offload sends a TCP stream in frames of the MTU's size. Each costs a walk through the stack, a write to the
+A peer without offload sends a TCP stream in frames of the MTU's size. Each costs a walk through the stack, a write to
 the host's socket or the TAP, and an acknowledgement. What lies ready in one read and continues one flow is joined to a
 super-frame here: the payloads are moved together behind the first frame's headers, and the metadata says how long the
 segments were.
 
-Nothing may be lost by it, so the rule is strict: cutting the super-frame gives back the frames that it was made
-of, byte for byte (but for the IPv4 identification where DF makes it meaningless, RFC 6864 section 4.1). Frames are joined
+Nothing may be lost by it, so the rule is strict: cutting the super-frame gives back the frames that it was made of,
+byte for byte (but for the IPv4 identification where DF makes it meaningless, RFC 6864 section 4.1). Frames are joined
 when everything before the payload is equal, apart from lengths, checksums, sequence number, identification, PSH and
 FIN; when their sequence numbers and, without DF, identifications follow one another; and when both checksums of each
 are right: a frame with a wrong one is left for the receiver to find. Never joined are fragments, IPv4 options, IPv6
-extension headers, frames without payload or without ACK, and those with SYN, RST, URG or CWR (which belongs to one segment alone,
-RFC 3168 section 6.1.2). All are of one length but the last, which may be shorter; PSH, FIN or a shorter one is the
-last.
+extension headers, frames without payload or without ACK, and those with SYN, RST, URG or CWR (which belongs to one
+segment alone, RFC 3168 section 6.1.2). All are of one length but the last, which may be shorter; PSH, FIN or a shorter
+one is the last.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
