@@ -1,4 +1,4 @@
-"""python -m bench [compare|gil|relay|many] [OPTIONS]"""
+"""python -m bench [compare|gil|relay|many|dissect] [OPTIONS]"""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def main(argv: list[str]) -> int:
         return run(argv[1:])
     if argv[:1] == ["relay"]:
         from .relay import main as run
+
+        return run(argv[1:])
+    if argv[:1] == ["dissect"]:
+        from .dissect import main as run
 
         return run(argv[1:])
     from .compare import main as run

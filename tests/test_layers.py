@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "switch": {"wire", "storage"},
     "services": {"wire"},
     "capture": {"wire", "storage.frame"},
+    "capture.conversations": {"wire", "storage.table"},
     "link": {"host", "storage"},
     "link.framing": {"host", "storage", "wire"},
     "link.coalesce": {"host", "storage", "wire"},

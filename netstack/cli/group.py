@@ -29,6 +29,7 @@ COMMANDS = (
     "ping",
     "connect",
     "route",
+    "dissect",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for
