@@ -35,8 +35,14 @@ class Config:
     domain: str = "internal"  #: DHCP option 15, and the zone of lease names
     gateway_names: tuple[str, ...] = ("gateway.internal",)
     host_names: tuple[str, ...] = ("host.internal", "host.docker.internal")
-    dns: tuple[str, ...] | None = None  #: upstream "ADDR" or "ADDR#PORT"; None follows resolv_conf
+    #: name servers: ADDR, ADDR#PORT, tls://ADDR#NAME, each perhaps with ZONE= in front; None follows the host
+    dns: tuple[str, ...] | None = None
     resolv_conf: str = "/etc/resolv.conf"
+    names: tuple[str, ...] = ()  #: NAME=ADDRESS[,ADDRESS] or NAME=TYPE VALUE
+    zones: tuple[str, ...] = ()  #: in which no name exists but those given here
+    hosts_file: str | None = None  #: more names, as in hosts(5), watched
+    names_ttl: int = 0  #: seconds that guests may keep the gateway's own names
+    search: tuple[str, ...] | None = None  #: search domains of guests besides ``domain``; None: the host's
     lease_seconds: int = 86400
     leases: tuple[tuple[str, str, str], ...] = ()  #: static (MAC, address, name or "")
     pcap: str | None = None  #: capture file
@@ -45,7 +51,8 @@ class Config:
     max_ping_flows: int = 256
     udp_idle_one_way: float = 30.0  #: seconds without an answer
     udp_idle_two_way: float = 180.0  #: seconds after traffic both ways
-    dns_timeout: float = 10.0  #: seconds an unanswered query is kept
+    dns_timeout: float = 4.5  #: seconds until a query that no server answers fails; a resolver's patience is 5
+    dns_cache: int = 4096  #: answers of name servers kept, as long as their TTLs say; 0 = none
     connect_timeout: float = 127.0  #: seconds for the host's connect
     tcp_buffer_max: int = 16 * MiB  #: per connection and direction, bytes
     tcp_memory: int = 1024 * MiB  #: all connections together, bytes
@@ -64,7 +71,8 @@ class Config:
     impair_up: str = ""
     impair_down: str = ""  #: the same to the guest
     outbound_mark: int = 0  #: SO_MARK of outgoing sockets
-    outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets
+    outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets, but for those to the loopback
+    outbound_address: str = ""  #: address of this host that outgoing sockets come from, with the same exception
 
     def __post_init__(self) -> None:
         """Checks what can be checked without the network."""
@@ -90,6 +98,16 @@ class Config:
         for key in ("max_tcp_flows", "max_udp_flows", "max_ping_flows", "tcp_buffer_max", "lease_seconds"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"{key} {getattr(self, key)} must be positive")
+        if not 0 <= self.dns_cache <= 1 << 20:
+            raise ConfigError(f"dns_cache {self.dns_cache} is out of range: it may be 0 to {1 << 20} answers")
+        if not 0 <= self.names_ttl <= 86400:
+            raise ConfigError(f"names_ttl {self.names_ttl} is out of range: it may be 0 to 86400 seconds")
+        if len(self.outbound_interface.encode()) > 15:
+            raise ConfigError(f"outbound_interface {self.outbound_interface!r} is too long: 15 bytes at most")
+        if self.outbound_address:
+            self._address("outbound_address", self.outbound_address)
+        if not 0 <= self.outbound_mark <= 0xFFFFFFFF:
+            raise ConfigError(f"outbound_mark {self.outbound_mark} is out of range: it may be 0 to {0xFFFFFFFF}")
         parse_mac("gateway_mac", self.gateway_mac)
 
     def _network(self) -> ipaddress.IPv4Network:

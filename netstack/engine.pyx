@@ -21,17 +21,22 @@ from netstack.link.tap cimport tap_link_new
 from netstack.loop cimport (
     CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_FORGET_PORT, CALL_HOLD, CALL_NAMES, CALL_NEIGHBOR, CALL_PCAP,
     CALL_PORT_MAC, CALL_REMOVE_PORT,
-    CALL_SEND_UDP, CALL_UPSTREAMS, MAX_PORTS, TIMER_FRAGMENTS, engine_call, engine_close_links,
+    CALL_SEND_UDP, MAX_PORTS, TIMER_FRAGMENTS, engine_call, engine_close_links,
     engine_deadline, engine_look_at_links, engine_round, engine_run, engine_sink, engine_stop, engine_t, flow_info,
-    flows_arg, held_address, port_mac, udp_out, upstreams_arg,
+    flows_arg, held_address, port_mac, udp_out,
 )
 from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.command cimport (
-    COMMAND_DIAL, COMMAND_DIVERT, COMMAND_FORWARD, COMMAND_PING, COMMAND_PREFIXES, COMMAND_REPLACE, COMMAND_RETARGET,
+    COMMAND_ADDRESS_GONE, COMMAND_DIAL, COMMAND_DIVERT, COMMAND_DNS_ANSWER, COMMAND_DNS_CACHED, COMMAND_DNS_KEEP,
+    COMMAND_DNS_PLAN, COMMAND_FORWARD, COMMAND_PATHS, COMMAND_PING, COMMAND_PREFIXES, COMMAND_REPLACE, COMMAND_RETARGET,
     COMMAND_UNDIVERT, COMMAND_UNFORWARD, retarget_arg,
 )
 from netstack.nat.context cimport divert_prefix_t, nat_t
 from netstack.nat.divert cimport diversion
+from netstack.nat.dns_cache cimport CACHE_MESSAGE_MAX
+from netstack.nat.dns_flow cimport dns_cached, dns_from_control, dns_keep
+from netstack.nat.dns_plan cimport dns_plan_fill
+from netstack.nat.dns_servers cimport dns_plan
 from netstack.nat.flow cimport POLLED_WAKE, polled, socks_relay
 from netstack.nat.forward cimport dial_new, forward_new
 from netstack.nat.nat cimport nat_free, nat_make_tables, nat_new
@@ -111,6 +116,7 @@ cdef class Engine:
     cdef _configure(self, dict s, uint64_t k0, uint64_t k1):
         cdef nat_t *nat = self.e.nat
         cdef bytes interface_name = s["outbound_interface"].encode()
+        cdef addr_t source
         self.e.source_rule = s["source_rule"]
         self.e.isolated = s["isolated"]
         nat.iface = self.e.iface
@@ -131,9 +137,13 @@ cdef class Engine:
         nat.settings.max_udp = s["max_udp"]
         nat.settings.max_ping = s["max_ping"]
         nat.settings.max_dns = s["max_dns"]
+        nat.settings.dns_cache = s["dns_cache"]
         nat.settings.all_pending = s["all_pending"]
         nat.options.mark = s["outbound_mark"]
         strncpy(nat.options.interface_name, interface_name, 15)
+        if s["outbound_address"]:
+            source = addr_from_object(s["outbound_address"])
+            memcpy(nat.options.source, &source, 16)
         nat.memory.limit = s["tcp_memory"]
         nat.tcp.mss = s["mtu"] - 40
         nat.tcp.max_gso = 65535 - 20 - 60
@@ -335,16 +345,68 @@ cdef class Engine:
         self.names = table              # the one before is let go only now
 
     def set_upstreams(self, upstreams: list) -> None:
-        """The host's resolvers as (address, port), at most eight, in order."""
-        cdef upstreams_arg arg
-        cdef addr_t a
-        memset(&arg, 0, sizeof(arg))
-        for address, port in upstreams[:8]:
-            a = addr_from_object(address)
-            arg.list[arg.n].addr = a
-            arg.list[arg.n].port = port
-            arg.n += 1
-        self.call(CALL_UPSTREAMS, &arg, 0)
+        """The name servers for everything, as (address, port) in order: ``set_dns_routes`` without zones."""
+        self.set_dns_routes([("", [(address, port, 0) for address, port in upstreams])] if upstreams else [])
+
+    def set_dns_routes(self, routes: list) -> None:
+        """Which name servers know what: (zone, servers) pairs, the zone "" being everything else.
+
+        A server is (address, port, 0), asked by UDP, or (None, 0, N): the control plane is asked for it by a
+        MAIL_DNS_ASK with the number N > 0. At most 64 zones, of 8 servers each, 64 servers in all; what is beyond is
+        left out.
+        """
+        cdef dns_plan *plan = <dns_plan *>calloc(1, sizeof(dns_plan))
+        if plan == NULL:
+            raise MemoryError
+        try:
+            dns_plan_fill(plan, routes)
+            self.call(COMMAND_DNS_PLAN, plan, 0)
+        finally:
+            free(plan)
+
+    def dns_answer(self, bytes key, uint32_t attempt, bytes reply) -> None:
+        """What a server has said that a MAIL_DNS_ASK was about (its key and attempt): nothing (empty), or that it
+        does not know the name (one byte)."""
+        cdef dns_from_control answer
+        memset(&answer, 0, sizeof(answer))
+        if len(key) != sizeof(answer.key):
+            raise ValueError("this is no key of a query")
+        memcpy(&answer.key, <const char *>key, sizeof(answer.key))
+        answer.attempt = attempt
+        answer.data = <const uint8_t *><const char *>reply
+        answer.length = len(reply)
+        self.call(COMMAND_DNS_ANSWER, &answer, 0)
+
+    def dns_cached(self, bytes query, bint stale=False) -> bytes | None:
+        """The answer that the cache has for a query as it came over TCP; with ``stale`` also one whose time is over."""
+        cdef dns_cached asked
+        cdef bytearray room = bytearray(CACHE_MESSAGE_MAX)
+        cdef int64_t n
+        asked.query = <const uint8_t *><const char *>query
+        asked.length = len(query)
+        asked.stale = stale
+        asked.out = <uint8_t *><char *>room
+        asked.room = CACHE_MESSAGE_MAX
+        n = self.call(COMMAND_DNS_CACHED, &asked, 0)
+        return bytes(room[:n]) if n > 0 else None
+
+    def dns_keep(self, bytes query, bytes reply) -> None:
+        """Gives the cache an answer that came over TCP."""
+        cdef dns_keep keep
+        keep.query = <const uint8_t *><const char *>query
+        keep.length = len(query)
+        keep.reply = <const uint8_t *><const char *>reply
+        keep.reply_length = len(reply)
+        self.call(COMMAND_DNS_KEEP, &keep, 0)
+
+    def paths_changed(self) -> None:
+        """The host's routes are others: name servers are asked through new sockets."""
+        self.call(COMMAND_PATHS, NULL, 0)
+
+    def address_gone(self, address) -> int:
+        """The host has lost an address: connections that came from it are reset. How many there were."""
+        cdef addr_t gone = addr_from_object(address)
+        return self.call(COMMAND_ADDRESS_GONE, &gone, 0)
 
     def send_udp(self, int port, bytes mac, source, int sport, destination, int dport, bytes payload) -> None:
         """A datagram from the gateway to a guest by its port and MAC, whether or not its address is known."""

@@ -19,6 +19,7 @@ from .config import SOURCE_RULES, Config, parse_mac
 from .engine import Engine
 from .errors import ConfigError, NetstackError
 from .guests import GuestMethods
+from .host.routes import RouteWatcher
 from .log import logger
 from .pending import Dialer, PendingFlow
 from .socks import SocksMethods
@@ -38,8 +39,8 @@ TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
 BUFFER_INITIAL = 1 << 19
 
 # Kinds of messages from the engine (nat/context.pxd: mail_kind).
-MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE = (
-    range(1, 7)
+MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE, MAIL_DNS_ASK = (
+    range(1, 8)
 )
 
 
@@ -69,6 +70,7 @@ class Gateway(GuestMethods, SocksMethods):
         self._begin_pending(dialer)
         try:
             self._engine = Engine(self._settings(now_ns))
+            self._routes = RouteWatcher()
             self._begin_names()
             if self.config.pcap:
                 try:
@@ -132,11 +134,13 @@ class Gateway(GuestMethods, SocksMethods):
             "max_udp": c.max_udp_flows,
             "max_ping": c.max_ping_flows,
             "max_dns": MAX_DNS_QUERIES,
+            "dns_cache": c.dns_cache,
             "all_pending": self._dialer is not None,
             "source_rule": SOURCE_RULES[c.source_check],
             "isolated": c.isolation,
             "outbound_mark": c.outbound_mark,
             "outbound_interface": c.outbound_interface,
+            "outbound_address": c.outbound_address,
             "tcp_memory": c.tcp_memory,
             "tcp_buffer_initial": min(BUFFER_INITIAL, c.tcp_buffer_max),
             "tcp_buffer_max": c.tcp_buffer_max,
@@ -195,6 +199,7 @@ class Gateway(GuestMethods, SocksMethods):
         if self._listeners is not None:
             self._listeners.close()
         self._engine.close()
+        self._routes.close()
         if self._reach is not None:
             self._reach.close()
         os.close(self._stop_read)
@@ -257,9 +262,20 @@ class Gateway(GuestMethods, SocksMethods):
         poller = select.poll()
         poller.register(self._engine.mail_fd, select.POLLIN)
         poller.register(self._stop_read, select.POLLIN)
+        if self._routes.fd >= 0:
+            poller.register(self._routes.fd, select.POLLIN)
         while not self._stopped:
-            poller.poll(None if self._forwards is None else WATCH_MILLISECONDS)
+            watches = self._forwards is not None or self.dns.watches
+            poller.poll(WATCH_MILLISECONDS if watches else None)
             try:
+                changed, gone = self._routes.read()
+                for address in gone:
+                    if self._engine.address_gone(address):
+                        logger().info("connections from %s are reset: the host has lost that address", address)
+                if changed:
+                    self.dns.paths_changed()
+                elif self.dns.watches:
+                    self.dns.look()
                 if self._forwards is not None:
                     self._forwards.look()
                 self._handle_mail()
@@ -278,7 +294,9 @@ class Gateway(GuestMethods, SocksMethods):
             elif kind == MAIL_LINK_CLOSED:
                 self._on_link_closed(struct.unpack("=i", message)[0])
             elif kind == MAIL_RESOLVER_CHECK:
-                self._read_resolver()
+                self.dns.queried()
+            elif kind == MAIL_DNS_ASK:
+                self.dns.on_ask(message)
             elif kind == MAIL_PING_FORBIDDEN:
                 logger().warning(
                     "pings beyond the gateway cannot be sent: the kernel forbids ping sockets to this user; "

@@ -6,7 +6,7 @@ from netstack.host.sync cimport pthread_cond_t, pthread_mutex_t
 from netstack.iface.interface cimport iface_t
 from netstack.iface.neighbors cimport neighbor
 from netstack.link.link cimport link_t
-from netstack.nat.context cimport nat_t, upstream
+from netstack.nat.context cimport nat_t
 from netstack.nat.flow cimport polled
 from netstack.storage.frame cimport frame_meta
 from netstack.host.sockets cimport iovec
@@ -45,7 +45,6 @@ cdef enum call_kind:
     CALL_ATTACH = 3
     CALL_SEND_UDP = 4
     CALL_NAMES = 5
-    CALL_UPSTREAMS = 6
     CALL_FLOWS = 7
     CALL_PCAP = 8
     CALL_NEIGHBOR = 9
@@ -79,10 +78,6 @@ ctypedef struct held_address:   # CALL_HOLD
     uint8_t mac[6]
     uint8_t let_go              # nobody holds it any more
     int port                    # -1 = not known yet
-
-ctypedef struct upstreams_arg:
-    upstream list[8]
-    uint32_t n
 
 ctypedef struct flow_info:
     uint8_t protocol

@@ -27,7 +27,6 @@ from netstack.link.framing cimport framing_send
 from netstack.link.link cimport LINK_ABSENT, LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
 from netstack.nat.command cimport COMMAND_FIRST, nat_command
 from netstack.nat.context cimport MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
-from netstack.nat.dns_flow cimport dns_flows_restart
 from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled, tcp_flow, udp_flow
 from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer
 from netstack.nat.tcp_host cimport tcp_host_attach
@@ -406,7 +405,6 @@ cdef void datagram_flows(engine_t *e, flows_arg *arg, uint32_t total, bint ping)
 
 cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
     cdef udp_out *out
-    cdef upstreams_arg *ups
     cdef neighbor *known
     cdef port_mac *given
     cdef held_address *held
@@ -440,12 +438,6 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
         return source_hold(e.iface, held.address, NULL if held.let_go else held.mac, held.port, e.now_ns)
     if call.kind == CALL_NAMES:
         e.nat.names = <const dns_table *>call.arg
-        return 0
-    if call.kind == CALL_UPSTREAMS:
-        ups = <upstreams_arg *>call.arg
-        memcpy(e.nat.upstreams, ups.list, sizeof(ups.list))
-        e.nat.n_upstreams = ups.n
-        dns_flows_restart(e.nat, e.now_ns)
         return 0
     if call.kind == CALL_FLOWS:
         return snapshot(e, <flows_arg *>call.arg)

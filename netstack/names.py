@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Config
 from .errors import ConfigError
-from .services.dns_table import DnsTable
-from .services.resolv_conf import ResolvConfWatcher, parse_upstreams
+from .nameservice import NameService
+from .services.dns_names import search_option
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["NameMethods", "reserved_mac"]
 
 BROADCAST_MAC = b"\xff" * 6
+OPTION_SEARCH = 119  # RFC 3397
 DHCP_HEAD = struct.Struct("=i6sHII")  # of the engine's message (nat/context.pxd)
 
 
@@ -37,16 +38,18 @@ class NameMethods:
     _lock: threading.Lock
     _reach: Reach | None
     _virtual_ns: int
+    if TYPE_CHECKING:
+
+        def _control_loop(self) -> Any: ...
 
     def _begin_names(self) -> None:
         self._holders: dict[str, bytes] = {}  # address to MAC, as the engine knows it
         self._dhcp_spoofed = 0
-        self._resolver = ResolvConfWatcher(self.config.resolv_conf) if self.config.dns is None else None
-        self._upstreams: tuple[tuple[str, int], ...] = ()
         self._dhcp: DhcpServer | None = None  # made when a guest is first admitted or asks
         self._static: list[tuple[bytes, str, str]] = []  # guests admitted before that
+        #: the names that the gateway answers, and the name servers and hooks that know the others
+        self.dns = NameService(self.config, self._engine, self._control_loop)
         self._check_addresses()
-        self._read_resolver()
         self._publish_names()
 
     def _check_addresses(self) -> None:
@@ -74,6 +77,7 @@ class NameMethods:
                     mtu=c.mtu,
                     lease_seconds=c.lease_seconds,
                     static=c.leases,
+                    extra=((OPTION_SEARCH, search_option((c.domain, *self._search()))),),
                     excluded=(ipaddress.IPv4Address(c.host_alias),) if c.host_alias else (),
                 )
             )
@@ -81,6 +85,11 @@ class NameMethods:
                 self._dhcp.reserve(mac, address, name)
             self._static.clear()
         return self._dhcp
+
+    def _search(self) -> tuple[str, ...]:
+        """The search domains of guests besides their own."""
+        search = self.dns.search if self.config.search is None else self.config.search
+        return tuple(domain for domain in dict.fromkeys(search) if domain != self.config.domain)
 
     def leases(self) -> list[Any]:
         """The addresses given out."""
@@ -107,27 +116,10 @@ class NameMethods:
         ]
 
     def _publish_names(self) -> None:
-        c = self.config
-        names: dict[str, Any] = dict.fromkeys(c.gateway_names, c.gateway)
-        if c.host_alias:
-            names.update(dict.fromkeys(c.host_names, c.host_alias))
-        for lease in self._dhcp.leases() if self._dhcp is not None else ():
-            if lease.name:
-                names[f"{lease.name}.{c.domain}"] = str(lease.address)
-        self._names = DnsTable(names, reverse=True)
-        self._engine.set_names(self._names)
+        leases = self._dhcp.leases() if self._dhcp is not None else ()
+        self.dns.publish((f"{x.name}.{self.config.domain}", str(x.address)) for x in leases if x.name)
         if self._reach is not None:
             self._reach.guests_changed()
-
-    def _read_resolver(self) -> None:
-        if self._resolver is None:
-            upstreams = parse_upstreams(self.config.dns) if self.config.dns else ()
-        else:
-            self._resolver.changed()
-            upstreams = self._resolver.conf.upstreams
-        if upstreams != self._upstreams:
-            self._upstreams = upstreams
-            self._engine.set_upstreams(list(upstreams))
 
     def address_within(self, address: ipaddress.IPv4Address) -> bool:
         """Whether an address is one of the guests' pool."""

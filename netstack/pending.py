@@ -16,8 +16,8 @@ from .log import logger
 if TYPE_CHECKING:
     from .engine import Engine
     from .forwards import Forwards
+    from .nameservice import NameService
     from .reach import Listener, Reach
-    from .services.dns_table import DnsTable
 
 __all__ = ["Dialer", "PendingFlow", "PendingMethods"]
 
@@ -62,8 +62,7 @@ class PendingMethods:
     _engine: Engine
     _reach: Reach | None
     _forwards: Forwards | None
-    _names: DnsTable
-    _upstreams: tuple[tuple[str, int], ...]
+    dns: NameService
 
     def _begin_pending(self, dialer: Dialer | None) -> None:
         self._dialer = dialer
@@ -129,6 +128,8 @@ class PendingMethods:
     def _serve_dns_stream(self, flow: PendingFlow) -> None:
         ours, engines = socket.socketpair()
         if self._give(flow, engines):
-            self._control_loop().serve_dns(ours, lambda: self._names, lambda: self._upstreams)
+            self._control_loop().serve_dns(
+                ours, lambda: self.dns.table, self.dns.stream_upstreams, self._engine
+            )
         else:
             ours.close()

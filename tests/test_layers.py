@@ -40,13 +40,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host_route": {"host", "names", "gateway"},
     "publish_all": {"host.sock_diag", "log", "publish", "reach"},
     "forwards": {"engine"},
+    "nameservice": {"config", "engine", "log", "services"},
     "reach": {"engine", "publish", "config", "services.dhcp4"},
     "log": set(),
     # The gateway's parts, one to a task; they meet in netstack.Gateway.
     "guests": {"config", "log", "names", "pending", "link", "host", "control.listeners"},
     "socks": {"config", "log", "pending", "publish", "reach", "control.socks"},
-    "names": {"config", "log", "engine", "reach", "services"},
-    "pending": {"config", "log", "engine", "reach", "services", "forwards", "control.loop"},
+    "names": {"config", "log", "engine", "reach", "services", "nameservice"},
+    "pending": {"config", "log", "engine", "reach", "services", "forwards", "control.loop", "nameservice"},
     "gateway": BOTTOM
     | PURE
     | {"nat", "link", "capture", "config", "log", "engine", "forwards", "guests", "pending", "socks"},

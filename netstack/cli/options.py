@@ -48,8 +48,32 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         ("--dns",),
         "texts",
         (),
-        "ADDRESS",
-        "Ask this name server instead of the host's (can be repeated; ADDRESS#PORT).",
+        "[ZONE=]SERVER",
+        "Ask this name server instead of the host's, or only for names in ZONE: ADDRESS, ADDRESS#PORT, or over TLS "
+        "tls://ADDRESS#NAME (can be repeated, asked in this order).",
+    ),
+    (
+        ("--name",),
+        "texts",
+        (),
+        "NAME=VALUE",
+        "A name of the network: NAME=ADDRESS[,ADDRESS] or NAME=TYPE VALUE, as in corp=MX 10 mail.corp; *.corp stands "
+        "for all names in corp (can be repeated).",
+    ),
+    (
+        ("--zone",),
+        "texts",
+        (),
+        "ZONE",
+        "In this zone no name exists but those given here; no name server is asked (can be repeated).",
+    ),
+    (("--hosts-file",), "text", None, "FILE", "More names, as in /etc/hosts; watched."),
+    (
+        ("--search",),
+        "texts",
+        (),
+        "DOMAIN",
+        "Complete short names inside with this domain instead of the host's search domains (can be repeated).",
     ),
     (("--no-host-loopback",), "flag", False, None, "Leave out 192.168.65.2, the host's loopback."),
     (
@@ -95,6 +119,15 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "FILE",
         "Outgoing TCP that goes to Unix sockets, by prefix and port: VPNKit's JSON, watched.",
     ),
+    (
+        ("--outbound-interface",),
+        "text",
+        None,
+        "NAME",
+        "Go out through this interface of the host only, whatever its routes say.",
+    ),
+    (("--outbound-address",), "text", None, "ADDRESS", "Go out from this address of the host."),
+    (("--mark",), "text", None, "NUMBER", "Mark outgoing packets (SO_MARK) for the host's routing rules and firewall."),
     (
         ("--impair",),
         "text",
@@ -182,6 +215,9 @@ def network_changes(
     impair: str | None = None,
     impair_up: str | None = None,
     impair_down: str | None = None,
+    name: Sequence[str] = (),
+    zone: Sequence[str] = (),
+    mark: str | None = None,
     **plain: Any,
 ) -> dict[str, Any]:
     """What the options of `OPTIONS` say of a `Config`: its keys with their values, those that were said.
@@ -192,6 +228,15 @@ def network_changes(
         ConfigError: a value cannot be used.
     """
     changes = {key: value for key, value in plain.items() if value not in (None, ())}
+    if mark is not None:
+        try:
+            changes["outbound_mark"] = int(mark, 0)
+        except ValueError:
+            raise ConfigError(f"mark {mark!r} is not a number such as 51 or 0x33") from None
+    if name:
+        changes["names"] = tuple(name)
+    if zone:
+        changes["zones"] = tuple(zone)
     if network is not None:
         import ipaddress
 

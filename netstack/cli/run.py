@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import click
 
+    from netstack.config import Config
     from netstack.sandbox import Sandbox
 
 __all__ = ["SignalRelay", "command", "run"]
@@ -66,6 +67,16 @@ class SignalRelay:
         return status
 
 
+def search_domains(config: Config) -> list[str]:
+    """Where the command looks for short names: the network's domain, then what the settings or the host say."""
+    search = config.search
+    if search is None:
+        from netstack.services.resolv_conf import ResolvConfWatcher
+
+        search = ResolvConfWatcher(config.resolv_conf).conf.search
+    return list(dict.fromkeys((config.domain, *search)))
+
+
 def run(
     argv: tuple[str, ...],
     verbose: bool,
@@ -93,7 +104,7 @@ def run(
         prefix=int(config.network.rpartition("/")[2]),
         router=config.gateway,
     )
-    resolv_conf = f"search {config.domain}\nnameserver {config.gateway}\n"
+    resolv_conf = f"search {' '.join(search_domains(config))}\nnameserver {config.gateway}\n"
     with SignalRelay() as relay:
         sandbox = Sandbox(argv, interface, resolv_conf, mask=relay.mask)  # forks, so before there are threads
         try:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from ..services.dns_stream import serve_dns_stream
+from ..services.dns_stream import Cache, Upstream, serve_dns_stream
 from ..services.dns_table import DnsTable
 
 T = TypeVar("T")
@@ -27,21 +27,23 @@ class ControlLoop:
         self,
         sock: socket.socket,
         names: Callable[[], DnsTable],
-        upstreams: Callable[[], Sequence[tuple[str, int]]],
+        upstreams: Callable[[bytes], Sequence[Upstream]],
+        cache: Cache,
     ) -> None:
         """Answers DNS queries on a connected stream socket until the client has ended; owns the socket."""
         sock.setblocking(False)
-        self._loop.call_soon_threadsafe(self._begin, sock, names, upstreams)
+        self._loop.call_soon_threadsafe(self._begin, sock, names, upstreams, cache)
 
     def _begin(
         self,
         sock: socket.socket,
         names: Callable[[], DnsTable],
-        upstreams: Callable[[], Sequence[tuple[str, int]]],
+        upstreams: Callable[[bytes], Sequence[Upstream]],
+        cache: Cache,
     ) -> None:
         async def serve() -> None:
             reader, writer = await asyncio.open_connection(sock=sock)
-            await serve_dns_stream(reader, writer, names, upstreams)
+            await serve_dns_stream(reader, writer, names, upstreams, cache=cache)
 
         self._keep(serve())
 

@@ -48,6 +48,9 @@ cdef extern from * nogil:
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
+    #ifndef IP_BIND_ADDRESS_NO_PORT
+    #define IP_BIND_ADDRESS_NO_PORT 24
+    #endif
     #ifndef UDP_SEGMENT
     #define UDP_SEGMENT 103
     #endif
@@ -307,7 +310,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<netinet/in.h>" nogil:
     int IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6, SOL_UDP
     int TCP_NODELAY, UDP_SEGMENT, UDP_GRO
-    int IP_TTL, IP_TOS, IP_RECVTTL, IP_RECVTOS, IP_RECVERR
+    int IP_TTL, IP_TOS, IP_RECVTTL, IP_RECVTOS, IP_BIND_ADDRESS_NO_PORT, IP_RECVERR
     int IPV6_V6ONLY, IPV6_UNICAST_HOPS, IPV6_HOPLIMIT, IPV6_TCLASS
     int IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_RECVERR
     int IP_PKTINFO, IPV6_PKTINFO, IPV6_RECVPKTINFO

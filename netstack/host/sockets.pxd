@@ -3,12 +3,8 @@
 # AF_INET socket.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport pid_t
+from netstack.host.outbound cimport sock_options
 from netstack.host.posix cimport iovec
-
-ctypedef struct sock_options:       # how outgoing sockets are bound
-    int ipv4_ttl                    # 0 = the system's
-    uint32_t mark                   # SO_MARK, 0 = none
-    char interface_name[16]         # SO_BINDTODEVICE, "" = none
 
 ctypedef struct udp_message:
     uint8_t *data
@@ -51,7 +47,7 @@ cdef ssize_t sock_send(int fd, const void *data, size_t length) noexcept nogil
 cdef ssize_t sock_sendv(int fd, const iovec *iov, int n) noexcept nogil
 cdef ssize_t sock_recvv(int fd, const iovec *iov, int n) noexcept nogil              # 0 = end of file
 # Datagrams
-# unconnected, IP_RECVERR, UDP_GRO where there is one
+# unconnected, IP_RECVERR, UDP_GRO where there is one; a wildcard address is the source of the options
 cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcept nogil
 # Has sock_udp_recv say to which of the host's addresses a datagram came, for a socket bound to all of them.
 cdef void sock_udp_tell_local(int fd) noexcept nogil

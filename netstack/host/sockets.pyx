@@ -15,12 +15,15 @@ from netstack.host.names cimport (
     control_t, family_of, get_local_v4, get_local_v6, is_v4, name_get, name_set, name_t, put_control, put_local_v4,
     put_local_v6, ttl_of,
 )
+from netstack.host.outbound cimport (
+    fail, is_wildcard, options_apply, options_have_source, set_int, sock_is_loopback, sock_options_near,
+)
 from netstack.host.posix cimport (
     AF_INET, AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, HOST_CMSG_TOS, HOST_CMSG_TTL,
     HOST_DGRAM_ICMP_HEADER, HOST_IP_RECVPKTINFO, HOST_LINUX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6,
     IPPROTO_TCP, IPV6_HOPLIMIT, IPV6_PKTINFO, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_RECVPKTINFO, IPV6_RECVTCLASS,
-    IPV6_TCLASS, IPV6_UNICAST_HOPS,
-    IPV6_V6ONLY, IP_PKTINFO, IP_RECVERR, IP_RECVTOS, IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
+    IPV6_TCLASS, IPV6_UNICAST_HOPS, IPV6_V6ONLY, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO, IP_RECVERR, IP_RECVTOS,
+    IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
     MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_BINDTODEVICE,
     SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_MARK, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
     TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getsockname, getsockopt, host_accept,
@@ -35,41 +38,6 @@ cdef enum:
     UDP_BUFFER = 1 << 20        # bytes; the system may grant less
 
 
-cdef inline int set_int(int fd, int level, int name, int value) noexcept nogil:
-    return 0 if setsockopt(fd, level, name, &value, sizeof(int)) == 0 else -errno
-
-cdef inline int fail(int fd, int rc) noexcept nogil:
-    close(fd)
-    return rc
-
-
-cdef int apply(int fd, int family, const sock_options *opt) noexcept nogil:
-    """Sets what opt asks for; 0 or -errno."""
-    cdef int rc
-    if opt == NULL:
-        return 0
-    if opt.ipv4_ttl > 0:
-        if family == AF_INET:
-            rc = set_int(fd, IPPROTO_IP, IP_TTL, opt.ipv4_ttl)
-        else:
-            rc = set_int(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, opt.ipv4_ttl)
-        if rc < 0:
-            return rc
-    if opt.mark:
-        rc = -ENOSYS
-        if HOST_LINUX:
-            rc = set_int(fd, SOL_SOCKET, SO_MARK, <int>opt.mark)
-        if rc < 0:
-            return rc
-    if opt.interface_name[0]:
-        if not HOST_LINUX:
-            return -ENOSYS
-        if setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, opt.interface_name,
-                      <socklen_t>strlen(opt.interface_name)) < 0:
-            return -errno
-    return 0
-
-
 # TCP
 
 cdef inline void tcp_defaults(int fd) noexcept nogil:
@@ -80,16 +48,25 @@ cdef inline void tcp_defaults(int fd) noexcept nogil:
 cdef int sock_tcp_connect(const uint8_t *addr, uint16_t port, const sock_options *opt) noexcept nogil:
     """A socket that is connected or (usually) still connecting; -errno when the attempt failed at once."""
     cdef int family = family_of(addr)
-    cdef name_t name
+    cdef name_t name, local
+    cdef sock_options near
     cdef socklen_t length = name_set(&name, addr, port)
     cdef int fd = host_socket(family, SOCK_STREAM, 0)
     cdef int rc
     if fd < 0:
         return fd
     tcp_defaults(fd)
-    rc = apply(fd, family, opt)
+    if opt != NULL and sock_is_loopback(addr):
+        near = sock_options_near(opt)
+        opt = &near
+    rc = options_apply(fd, family, opt)
     if rc < 0:
         return fail(fd, rc)
+    if options_have_source(opt, family):
+        if HOST_LINUX:
+            set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)     # the port is chosen for the peer, at connect
+        if bind(fd, &local.any, name_set(&local, opt.source, 0)) < 0:
+            return fail(fd, -errno)
     if connect(fd, &name.any, length) < 0 and errno != EINPROGRESS and errno != EINTR:
         return fail(fd, -errno)
     return fd
@@ -217,7 +194,7 @@ cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcep
     cdef int rc
     if fd < 0:
         return fd
-    rc = apply(fd, family, opt)
+    rc = options_apply(fd, family, opt)
     if rc < 0:
         return fail(fd, rc)
     set_int(fd, SOL_SOCKET, SO_RCVBUF, UDP_BUFFER)
@@ -234,6 +211,8 @@ cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcep
             set_int(fd, IPPROTO_IP, IP_RECVERR, 1)
         else:
             set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1)
+    if is_wildcard(any_addr) and options_have_source(opt, family):
+        length = name_set(&name, opt.source, 0)
     if bind(fd, &name.any, length) < 0:
         return fail(fd, -errno)
     return fd
@@ -487,7 +466,7 @@ cdef int sock_ping_open(bint ipv6, const sock_options *opt, uint16_t *ident) noe
             return -EACCES
     if fd < 0:
         return fd
-    rc = apply(fd, family, opt)
+    rc = options_apply(fd, family, opt)
     if rc < 0:
         return fail(fd, rc)
     if ipv6:
@@ -506,6 +485,8 @@ cdef int sock_ping_open(bint ipv6, const sock_options *opt, uint16_t *ident) noe
     memset(any_addr, 0, 16)
     if not ipv6:
         any_addr[10] = any_addr[11] = 0xff
+    if options_have_source(opt, family):
+        memcpy(any_addr, opt.source, 16)
     if bind(fd, &name.any, name_set(&name, any_addr, 0)) < 0:
         return fail(fd, -errno)
     rc = sock_local(fd, local, ident)

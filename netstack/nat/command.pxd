@@ -13,6 +13,12 @@ cdef enum command:
     COMMAND_UNDIVERT = 1006     # diversion
     COMMAND_PREFIXES = 1007     # divert_prefix_t[number]
     COMMAND_REPLACE = 1008      # uint64_t: a flow's id; number: the descriptor, or -errno
+    COMMAND_DNS_PLAN = 1009     # dns_plan
+    COMMAND_DNS_ANSWER = 1010   # dns_from_control
+    COMMAND_DNS_CACHED = 1011   # dns_cached: the bytes of the answer, or 0
+    COMMAND_DNS_KEEP = 1012     # dns_keep
+    COMMAND_PATHS = 1013        # the host's routes have changed
+    COMMAND_ADDRESS_GONE = 1014  # addr_t that the host has no more: how many connections had it
 
 ctypedef struct retarget_arg:
     uint64_t rule

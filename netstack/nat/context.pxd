@@ -6,7 +6,9 @@ from netstack.iface.interface cimport iface_t
 from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
-from netstack.nat.flow cimport dns_query, forward_client, forward_t, tcp_flow, udp_flow
+from netstack.nat.dns_cache cimport dns_cache
+from netstack.nat.dns_servers cimport dns_upstreams
+from netstack.nat.flow cimport dns_query, forward_client, forward_t, tcp_flow, udp_flow, udp_key
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.lru cimport lru_t
@@ -22,7 +24,6 @@ ctypedef int (*frame_sink)(void *context, int port, const frame_meta *meta, cons
 
 cdef enum:
     NAT_PORTS = 256                 # links that frames can go to
-    DNS_UPSTREAMS = 8
     UDP_BATCH = 32                  # datagrams sent or received by one system call
     UDP_BATCH_BYTES = 131072        # copied at most into one batch
     UDP_RECV_BATCH = 8
@@ -35,6 +36,7 @@ cdef enum mail_kind:                # messages to the control plane
     MAIL_PING_FORBIDDEN = 4
     MAIL_RESOLVER_CHECK = 5         # queries are being forwarded: is the configuration still the same?
     MAIL_FLOW_GONE = 6              # uint64 id of a pending flow that the guest gave up
+    MAIL_DNS_ASK = 7                # mail_dns_ask, then the query: a server that the control plane asks
     MAIL_DIALED = 16                # mail_dialed: a dial has succeeded or failed
     MAIL_ECHO_REPLY = 17            # mail_echo: a guest has answered the gateway's ping
 
@@ -80,9 +82,10 @@ ctypedef struct mail_echo:
     uint32_t length                 # bytes behind the ICMP header
     uint32_t ttl
 
-ctypedef struct upstream:
-    addr_t addr
-    uint16_t port
+ctypedef struct mail_dns_ask:       # comes back with the answer (COMMAND_DNS_ANSWER)
+    udp_key key
+    uint32_t attempt
+    uint32_t asker                  # number of the server, as the control plane has given it
 
 ctypedef struct nat_settings:
     uint64_t udp_one_way_ns
@@ -91,6 +94,7 @@ ctypedef struct nat_settings:
     uint64_t ping_timeout_ns
     uint64_t connect_timeout_ns
     uint32_t max_tcp, max_udp, max_ping, max_dns
+    uint32_t dns_cache              # answers kept at most, 0 = none
     uint8_t all_pending             # every connection is asked of the control plane (a replaceable dialler)
 
 ctypedef struct nat_t:
@@ -123,6 +127,8 @@ ctypedef struct nat_t:
     table_t *dns_queries
     pool_t *dns_pool
     dns_query *dead_dns
+    dns_upstreams *upstreams
+    dns_cache *cache                # NULL = none
     # connections and datagrams into guests
     table_t *resolutions            # guest addresses that have been asked for by ARP
     uint32_t neighbor_changes       # of the interface's neighbours, when they were last looked at
@@ -136,8 +142,6 @@ ctypedef struct nat_t:
     uint32_t n_prefixes
     uint32_t echo_credit            # replies to the gateway's own pings that are still awaited
     const dns_table *names
-    upstream upstreams[DNS_UPSTREAMS]
-    uint32_t n_upstreams
     uint64_t resolver_checked_ns
     uint8_t ping_warned
     uint8_t udp_gso                 # the host's sockets can segment (UDP_SEGMENT)

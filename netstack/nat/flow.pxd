@@ -99,16 +99,36 @@ ctypedef struct udp_flow:       # also a ping flow: guest_port is then the ident
     uint16_t last_peer_port
     wheel_timer timer
 
-ctypedef struct dns_query:      # a query on its way to an upstream, on a socket of its own
+ctypedef struct dns_socket:     # one of the sockets to a name server; queries share it
     polled polled
+    uint16_t server             # its number in dns_upstreams.servers
+    uint8_t retired             # takes no more queries; closed when its last one has ended
+    uint8_t dead                # waits to be freed at the end of the round
+    uint32_t serial             # with the id of a query the key of dns_upstreams.sent
+    uint32_t pending            # queries that wait for their answer
+    uint32_t sent
+    dns_socket *next            # of those that are open, or of the dead
+    dns_socket *previous
+    wheel_timer timer
+
+ctypedef struct dns_query:      # a query on its way to a name server
     uint8_t dead
-    uint8_t upstream
+    uint8_t route               # its number in dns_upstreams.routes
+    uint8_t next_server         # where in the route's list to go on
+    uint8_t failed              # a bit for each of the route's servers that has refused it
     uint8_t attempts
+    uint8_t asked_control       # the control plane is asking (DNS over TLS, a hook)
+    uint8_t batched             # waits to be sent with others
+    uint8_t stale               # the cache has an answer whose time is over
+    uint8_t answered            # the guest has that one; what comes now is for the cache
+    uint16_t server             # that is being asked
     uint16_t guest_id           # the id that the guest chose; ours is in query[0:2]
+    dns_socket *socket          # through which it was sent, or NULL
     neighbor *guest
     udp_key key                 # guest address and port; protocol holds the guest's id
     uint32_t length
     uint32_t src_v4             # the address that the guest asked
+    uint64_t start_ns
     wheel_timer timer
     uint8_t query[512]
     uint8_t *long_query         # instead, when it is longer than that

@@ -14,11 +14,14 @@ from netstack.nat.context cimport (
 )
 from netstack.nat.divert cimport divert, divert_free_all
 from netstack.nat.dns_flow cimport (
-    TIMER_DNS, dns_flow_host_event, dns_flow_packet, dns_flow_timer, dns_flows_free_all, dns_flows_reap,
+    TIMER_DNS, TIMER_DNS_SOCKET, dns_flow_packet, dns_flow_timer, dns_flows_flush, dns_flows_free_all, dns_flows_reap,
+    dns_socket_event, dns_socket_timer,
 )
+from netstack.nat.dns_cache cimport dns_cache_new
+from netstack.nat.dns_servers cimport dns_upstreams_new
 from netstack.nat.flow cimport (
-    POLLED_DNS, POLLED_FORWARD, POLLED_PING, POLLED_TCP, POLLED_UDP, client_key, dns_query, flow_key, forward_t, polled,
-    tcp_flow, udp_flow, udp_key,
+    POLLED_DNS, POLLED_FORWARD, POLLED_PING, POLLED_TCP, POLLED_UDP, client_key, dns_query, dns_socket, flow_key,
+    forward_t, polled, tcp_flow, udp_flow, udp_key,
 )
 from netstack.nat.forward cimport (
     TIMER_FORWARD, forward_host_event, forward_timer, forwards_free_all, forwards_reap,
@@ -78,10 +81,15 @@ cdef int nat_make_tables(nat_t *nat) noexcept nogil:
     nat.clients = table_new(sizeof(client_key), 16, nat.settings.max_udp, nat.k0, nat.k1)
     nat.client_keys = table_new(sizeof(flow_key), 16, nat.settings.max_udp, nat.k0, nat.k1)
     nat.diversions = table_new(sizeof(divert_key), 16, MAX_DIVERSIONS, nat.k0, nat.k1)
+    nat.upstreams = dns_upstreams_new(nat.settings.max_dns, nat.k0, nat.k1)
+    if nat.settings.dns_cache:
+        nat.cache = dns_cache_new(nat.settings.dns_cache, nat.k0, nat.k1)
+        if nat.cache == NULL:
+            return -1
     nat.tcp_pool = pool_new(sizeof(tcp_flow), 64, nat.settings.max_tcp + SLACK)
     nat.udp_pool = pool_new(sizeof(udp_flow), 64, nat.settings.max_udp + nat.settings.max_ping + SLACK)
     nat.dns_pool = pool_new(sizeof(dns_query), 16, nat.settings.max_dns + SLACK)
-    if nat.resolutions == NULL or nat.clients == NULL or nat.client_keys == NULL or nat.diversions == NULL:
+    if nat.upstreams == NULL or nat.resolutions == NULL or nat.clients == NULL or nat.client_keys == NULL or nat.diversions == NULL:
         return -1
     if (nat.tcp_table == NULL or nat.udp_table == NULL or nat.ping_table == NULL or nat.dns_queries == NULL
             or nat.tcp_pool == NULL or nat.udp_pool == NULL or nat.dns_pool == NULL):
@@ -179,7 +187,7 @@ cdef void nat_host_event(nat_t *nat, polled *what, uint32_t events, uint64_t now
     elif what.kind == POLLED_UDP:
         udp_flow_host_event(nat, <udp_flow *>what, events, now_ns)
     elif what.kind == POLLED_DNS:
-        dns_flow_host_event(nat, <dns_query *>what, events, now_ns)
+        dns_socket_event(nat, <dns_socket *>what, events, now_ns)
     elif what.kind == POLLED_PING:
         ping_flow_host_event(nat, <udp_flow *>what, events, now_ns)
     elif what.kind == POLLED_FORWARD:
@@ -195,6 +203,8 @@ cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept no
         ping_flow_timer(nat, <udp_flow *>timer.owner, now_ns)
     elif timer.kind == TIMER_DNS:
         dns_flow_timer(nat, <dns_query *>timer.owner, now_ns)
+    elif timer.kind == TIMER_DNS_SOCKET:
+        dns_socket_timer(nat, <dns_socket *>timer.owner)
     elif timer.kind == TIMER_FORWARD:
         forward_timer(nat, timer, now_ns)
     elif timer.kind == TIMER_CLIENT:
@@ -209,6 +219,7 @@ cdef void nat_port_ready(nat_t *nat, int port) noexcept nogil:
 
 cdef bint nat_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
     udp_flows_flush(nat, now_ns)
+    dns_flows_flush(nat, now_ns)
     resolve_look(nat, now_ns)
     if nat.touched != NULL:
         tcp_flows_flush(nat, now_ns)
@@ -222,5 +233,5 @@ cdef void nat_reap(nat_t *nat) noexcept nogil:
         forwards_reap(nat)
     if nat.dead_udp != NULL:
         udp_flows_reap(nat)
-    if nat.dead_dns != NULL:
+    if nat.dead_dns != NULL or nat.upstreams.dead != NULL:
         dns_flows_reap(nat)

@@ -18,6 +18,8 @@ cdef void tcp_flow_icmp_error(nat_t *nat, const packet *p, uint64_t now_ns) noex
 cdef tcp_flow *tcp_flow_open_down(nat_t *nat, const flow_key *key, neighbor *guest, int fd, uint8_t origin,
                                   uint64_t now_ns) noexcept nogil
 cdef void tcp_flow_resolved(nat_t *nat, tcp_flow *flow, neighbor *guest, uint64_t now_ns) noexcept nogil
+# The host's end of the connection is no more: the guest gets a reset.
+cdef void tcp_flow_lost(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil
 # Sends what the touched flows have to send, sets their timers, and frees those that have ended.
 cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil
 # The flows that waited for a link's room are touched, the longest waiting first.

@@ -368,6 +368,18 @@ cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     return flow.host_readable and not flow.host_eof
 
 
+cdef void tcp_flow_lost(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
+    if flow.host == HOST_CONNECTING:
+        tcp_host_close(nat, flow, False)
+        tcp_host_failed(nat, flow, EHOSTUNREACH, now_ns)
+    else:
+        flow.host_eof = 1
+        flow.host_reset = 1
+        tcp_host_close(nat, flow, True)
+        tcp_abort(&flow.tcb, now_ns)
+    tcp_entry_touch(nat, flow)
+
+
 cdef void events_of(nat_t *nat, tcp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil:
     """Acts on what tcp_segment_arrives or tcp_timeout has returned."""
     if events & TCP_EV_CONNECTED and not flow.connected:

@@ -7,8 +7,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_rearm, poller_remove
+from netstack.host.outbound cimport sock_is_loopback, sock_options, sock_options_near
 from netstack.host.sockets cimport (
-    iovec, sock_close, sock_error, sock_recv_error, sock_udp_open, sock_udp_recv, sock_udp_send, udp_message,
+    iovec, sock_close, sock_error, sock_recv_error, sock_udp_open,
+    sock_udp_recv, sock_udp_send, udp_message,
 )
 from netstack.iface.output cimport iface_udp_headers
 from netstack.iface.packet cimport packet
@@ -69,10 +71,11 @@ cdef uint64_t idle_ns(const nat_t *nat, const udp_flow *flow) noexcept nogil:
     return nat.settings.udp_two_way_ns if flow.two_way else nat.settings.udp_one_way_ns
 
 
-cdef udp_flow *flow_for(nat_t *nat, const packet *p, uint64_t now_ns) noexcept nogil:
+cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint64_t now_ns) noexcept nogil:
     cdef udp_key key
     cdef udp_flow *flow
     cdef addr_t any_v4
+    cdef sock_options options = nat.options
     cdef int fd
     key.guest = p.src
     key.guest_port = p.udp.sport
@@ -86,7 +89,9 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, uint64_t now_ns) noexcept n
         count(nat.counters, UDP_FLOW_EVICTED)
         bury(nat, flow)
     any_v4 = addr_from_v4(0)
-    fd = sock_udp_open(<const uint8_t *>&any_v4, &nat.options)
+    if sock_is_loopback(<const uint8_t *>target):
+        options = sock_options_near(&nat.options)
+    fd = sock_udp_open(<const uint8_t *>&any_v4, &options)
     flow = <udp_flow *>pool_get(nat.udp_pool) if fd >= 0 else NULL
     if flow == NULL:
         if fd >= 0:
@@ -125,7 +130,7 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr
     if p.ip.ttl <= 1 and addr_v4(target) == p.ip.dst:      # the gateway is a hop of its own
         nat_send_icmp_error(nat, p.guest, 0, ICMP4_TIME_EXCEEDED, 0, 0, p.l3, p.ip.header_length + p.l4_length, now_ns)
         return
-    flow = flow_for(nat, p, now_ns)
+    flow = flow_for(nat, p, target, now_ns)
     if flow == NULL:
         return
     flow.guest = p.guest

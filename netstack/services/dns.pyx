@@ -66,7 +66,7 @@ from netstack.wire.dns cimport (
     dns_record_write,
     dns_write,
 )
-from netstack.wire.dns_name cimport dns_name, dns_name_equal, dns_name_lower
+from netstack.wire.dns_name cimport dns_name, dns_name_equal, dns_name_lower, dns_name_text
 
 cdef enum:
     OPT_LEN = 11                # of an OPT record without options
@@ -467,6 +467,18 @@ def truncate(const uint8_t[::1] response not None, Py_ssize_t limit):
         return out[:size] if size else None
     finally:
         free(out)
+
+
+def question(const uint8_t[::1] message not None):
+    """(name as it is spelt, type) of a message's first question; None where there is none to read."""
+    cdef const uint8_t *p = &message[0] if message.shape[0] else NULL
+    cdef dns_question first
+    cdef dns_hdr hdr
+    if dns_parse(p, message.shape[0], &hdr) < 0 or hdr.qdcount == 0:
+        return None
+    if dns_question_parse(p, message.shape[0], DNS_HDR_LEN, &first) < 0:
+        return None
+    return dns_name_text(&first.name), first.type
 
 
 def question_hash(const uint8_t[::1] message not None, uint64_t k0=0, uint64_t k1=0):

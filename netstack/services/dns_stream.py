@@ -17,7 +17,7 @@ from typing import Protocol
 from netstack.services.dns import ANSWERED, FORWARD, answer, failure, matches
 from netstack.services.dns_table import DnsTable
 
-__all__ = ["IDLE_TIMEOUT", "MAX_PENDING", "UPSTREAM_TIMEOUT", "serve_dns_stream"]
+__all__ = ["IDLE_TIMEOUT", "MAX_PENDING", "UPSTREAM_TIMEOUT", "Cache", "Upstream", "serve_dns_stream"]
 
 IDLE_TIMEOUT = 10.0  # seconds without a whole query, while none is pending
 UPSTREAM_TIMEOUT = 5.0  # seconds for one server to take the connection and answer
@@ -25,6 +25,20 @@ MAX_PENDING = 64  # queries of one connection under way; the rest waits unread
 STREAM = 0  # max_udp of answer(): no datagram bounds the reply
 _TRANSFERS = (251, 252)  # IXFR, AXFR: answered by several messages
 _LENGTH = struct.Struct("!H")
+
+
+#: A server that is asked by TCP, or a function that asks: it gives the answer, or None where it has none.
+Upstream = tuple[str, int] | Callable[[bytes], Awaitable["bytes | None"]]
+
+
+class Cache(Protocol):
+    """What is known already."""
+
+    def dns_cached(self, query: bytes, stale: bool = False) -> bytes | None:
+        """The answer to a query; with ``stale`` also one whose time is over."""
+
+    def dns_keep(self, query: bytes, reply: bytes) -> None:
+        """Notes an answer."""
 
 
 class Connect(Protocol):
@@ -39,8 +53,9 @@ async def serve_dns_stream(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     table_getter: Callable[[], DnsTable | None],
-    upstreams_getter: Callable[[], Sequence[tuple[str, int]]],
+    upstreams_getter: Callable[[bytes], Sequence[Upstream]],
     *,
+    cache: Cache | None = None,
     idle_timeout: float = IDLE_TIMEOUT,
     upstream_timeout: float = UPSTREAM_TIMEOUT,
     max_pending: int = MAX_PENDING,
@@ -51,13 +66,15 @@ async def serve_dns_stream(
     Args:
         reader, writer: the connection of the client.
         table_getter: the table of our own names as it is now, or None.
-        upstreams_getter: (address, port) of the servers to ask as they are now, in order.
+        upstreams_getter: whom to ask a query, in order, as it is now: the (address, port) of a server that is asked by
+            TCP, or whatever else gives an answer.
+        cache: answers that are known, and keeps new ones.
         idle_timeout: seconds; only a whole query starts it again, and it does not run while answers are due.
         upstream_timeout: seconds for each server.
         max_pending: queries under way at once.
         connect: how to reach a server.
     """
-    session = _Session(writer, idle_timeout, upstream_timeout, connect)
+    session = _Session(writer, idle_timeout, upstream_timeout, connect, cache)
     pending: set[asyncio.Task[None]] = set()
     room = asyncio.Semaphore(max_pending)
 
@@ -75,7 +92,7 @@ async def serve_dns_stream(
                 await session.send(reply)
             elif verdict == FORWARD:
                 await room.acquire()
-                task = asyncio.create_task(session.forward(query, tuple(upstreams_getter())))
+                task = asyncio.create_task(session.forward(query, tuple(upstreams_getter(query))))
                 pending.add(task)
                 task.add_done_callback(finished)
         while pending:  # the client may have ended its side only: it still gets its answers
@@ -118,12 +135,18 @@ class _Session:
     """The way back to the client, and the way to the upstream servers."""
 
     def __init__(
-        self, writer: asyncio.StreamWriter, idle_timeout: float, upstream_timeout: float, connect: Connect
+        self,
+        writer: asyncio.StreamWriter,
+        idle_timeout: float,
+        upstream_timeout: float,
+        connect: Connect,
+        cache: Cache | None,
     ) -> None:
         self._writer = writer
         self._idle_timeout = idle_timeout
         self._upstream_timeout = upstream_timeout
         self._connect = connect
+        self._cache = cache
         self._lock = asyncio.Lock()
 
     async def send(self, message: bytes) -> None:
@@ -142,18 +165,31 @@ class _Session:
                 self._writer.transport.abort()
                 raise
 
-    async def forward(self, query: bytes, upstreams: Sequence[tuple[str, int]]) -> None:
+    async def forward(self, query: bytes, upstreams: Sequence[Upstream]) -> None:
         """Asks one server after the other; the client gets the first answer, or SERVFAIL."""
         with contextlib.suppress(ConnectionError, asyncio.TimeoutError):  # from send: the client is gone
-            for host, port in upstreams:
-                if await self._ask(query, host, port):
+            reply = self._cache.dns_cached(query) if self._cache is not None else None
+            if reply is not None:
+                await self.send(reply)
+                return
+            for upstream in upstreams:
+                if await self._ask(query, upstream):
                     return
-            reply = failure(query)
+            reply = self._cache.dns_cached(query, True) if self._cache is not None else None
+            reply = reply or failure(query)
             if reply is not None:
                 await self.send(reply)
 
-    async def _ask(self, query: bytes, host: str, port: int) -> bool:
+    async def _ask(self, query: bytes, upstream: Upstream) -> bool:
         """True when this server answered and the client has it."""
+        if callable(upstream):
+            given = await upstream(query)
+            if given is None or not matches(query, given):
+                return False
+            self._keep(query, given)
+            await self.send(given)
+            return True
+        host, port = upstream
         writer = None
         try:
             try:
@@ -162,6 +198,7 @@ class _Session:
                 reply = await asyncio.wait_for(_answer_to(reader, query), self._upstream_timeout)
             except (OSError, EOFError, asyncio.TimeoutError):
                 return False
+            self._keep(query, reply)
             await self.send(reply)
             if _query_type(query) in _TRANSFERS:
                 await self._relay_transfer(reader, query)
@@ -169,6 +206,10 @@ class _Session:
         finally:
             if writer is not None:
                 writer.transport.abort()
+
+    def _keep(self, query: bytes, reply: bytes) -> None:
+        if self._cache is not None:
+            self._cache.dns_keep(query, reply)
 
     async def _relay_transfer(self, reader: asyncio.StreamReader, query: bytes) -> None:
         """What follows the first message of a zone transfer, until the server ends it or falls silent."""

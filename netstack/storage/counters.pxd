@@ -93,6 +93,7 @@ cpdef enum counter:
     TCP_CLOSED_NORMALLY
     TCP_RESET_BY_GUEST
     TCP_RESET_BY_HOST
+    TCP_ADDRESS_GONE        # reset since the host has lost the address they came from
     TCP_TIMED_OUT
     TCP_RETRANSMITS
     TCP_BYTES_UP
@@ -111,7 +112,11 @@ cpdef enum counter:
     DNS_ANSWERED            # from our own names
     DNS_FORWARDED
     DNS_REPLIES
+    DNS_CACHED              # from the cache
+    DNS_STALE               # from the cache, no server having answered in time
+    DNS_TRUNCATED           # answers cut to what the client takes
     DNS_FAILOVERS
+    DNS_SERVERS_DOWN        # times that a name server was given up for a while
     DNS_SERVFAIL
     DHCP_REQUESTS
     ENGINE_WAKEUPS

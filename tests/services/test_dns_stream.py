@@ -80,7 +80,7 @@ class Guest:
         self.reader, self.writer = await asyncio.open_connection(sock=theirs)
         served = await asyncio.open_connection(sock=ours)
         self.task = asyncio.create_task(
-            serve_dns_stream(*served, lambda: self.table, lambda: self.upstreams, **self.options)
+            serve_dns_stream(*served, lambda: self.table, lambda query: self.upstreams, **self.options)
         )
         return self
 
