@@ -37,8 +37,8 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, NoReturn
 
 from .config import parse_mac
@@ -261,20 +261,8 @@ def open_tap_in(netns: Netns, interface: Interface) -> Tap:
     Raises:
         SandboxError: the namespace cannot be entered, or the TAP or its addresses could not be made.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        with _Child(theirs) as child:
-            with _step(f"cannot enter the namespace {netns.text}", _why_not_setns):
-                netns.enter()
-            child.offer_tap(interface)
-    theirs.close()
-    try:
-        return _receive_tap(ours)
-    finally:
-        ours.close()
-        os.waitpid(pid, 0)
+    with _child_in(netns, lambda child: child.offer_tap(interface)) as channel:
+        return _receive_tap(channel)
 
 
 def sock_diag_in(netns: Netns) -> tuple[socket.socket, range]:
@@ -284,6 +272,18 @@ def sock_diag_in(netns: Netns) -> tuple[socket.socket, range]:
     Raises:
         SandboxError: the namespace cannot be entered, or its kernel does not tell.
     """
+    with _child_in(netns, lambda child: child.offer_sock_diag()) as channel:
+        ports, (fd,) = _receive(channel, b"D", 1)
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fd)
+    sock.settimeout(REPLY_SECONDS)
+    low, high = map(int, ports.split())
+    return sock, range(low, high + 1)
+
+
+@contextmanager
+def _child_in(netns: Netns, offer: Callable[[_Child], None]) -> Iterator[socket.socket]:
+    """The channel to a child that enters a namespace and offers something there; it is reaped at the end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -291,18 +291,13 @@ def sock_diag_in(netns: Netns) -> tuple[socket.socket, range]:
         with _Child(theirs) as child:
             with _step(f"cannot enter the namespace {netns.text}", _why_not_setns):
                 netns.enter()
-            child.offer_sock_diag()
+            offer(child)
     theirs.close()
     try:
-        ports, (fd,) = _receive(ours, b"D", 1)
+        yield ours
     finally:
         ours.close()
         os.waitpid(pid, 0)
-    os.set_inheritable(fd, False)
-    sock = socket.socket(fileno=fd)
-    sock.settimeout(REPLY_SECONDS)
-    low, high = map(int, ports.split())
-    return sock, range(low, high + 1)
 
 
 # ---- the child ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from netstack.cli.instance import as_json, flow_rows, instance_options, table
 from netstack.cli.live import tick_options
@@ -28,13 +29,20 @@ def draw(look: Look, width: int, height: int) -> RenderableType:
 @click.option("--watch", "live", is_flag=True, help="Stay, with the rates of each; leave with q or Ctrl-C.")
 @tick_options
 @instance_options
-def flows(live: bool, interval: float, count: int | None, instance: str | None, in_json: bool) -> int:
+@click.pass_context
+def flows(
+    ctx: click.Context, live: bool, interval: float, count: int | None, instance: str | None, in_json: bool
+) -> int:
     """List the flows of an instance. Up is what the guest sends.
 
     With --watch, JSON is one object a tick, with rates in bytes a second.
     """
     from netstack.control.client import choose
 
+    if not live and {ctx.get_parameter_source(name) for name in ("interval", "count")} != {
+        ParameterSource.DEFAULT
+    }:
+        raise click.UsageError("--interval and --count go with --watch", ctx)
     client = choose(instance)
     if live:
         from netstack.cli.live import watch

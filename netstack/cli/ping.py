@@ -98,10 +98,10 @@ def ping(
     instance: str | None,
     in_json: bool,
 ) -> int:
-    """Send echo requests to GUEST, a name or an address, from the gateway.
+    """Ping a guest from the gateway.
 
-    Goes on until Ctrl-C or -c says stop. The exit status is 1 when nothing was answered. JSON is one object a
-    line: each reply (rtt in seconds, null for none), then the summary.
+    GUEST is a name or an address. Goes on until Ctrl-C or -c says stop. The exit status is 1 when nothing was
+    answered. JSON is one object a line: each reply (rtt in seconds, null for none), then the summary.
     """
     from netstack.control.client import choose
 

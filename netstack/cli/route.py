@@ -27,7 +27,10 @@ TIMEOUT_SECONDS = 30.0
 
 @click.group("route")
 def route() -> None:
-    """Reach guests by their own addresses, with every protocol: give this host a route to them."""
+    """Give this host a route to the guests.
+
+    So it reaches them by their own addresses, with every protocol.
+    """
 
 
 @route.command(
@@ -48,8 +51,9 @@ Examples:
 def add(device: str, instance: str | None, in_json: bool) -> int:
     """Make a TAP on this host that leads to the guests' network, with an address there.
 
-    Needs CAP_NET_ADMIN in the network namespace where it is wanted; the instance need not have it. Guests reach, at
-    that address, whatever this host serves on it. The route goes with netstack route rm, and with the instance.
+    Needs CAP_NET_ADMIN in the network namespace where it is wanted; the instance need not have it. Guests
+    reach, at that address, what this host serves on all its addresses. The route goes with netstack route rm,
+    and with the instance.
     """
     from netstack.cli.options import require_linux
     from netstack.control.client import choose

@@ -131,10 +131,11 @@ Examples:
 @tick_options
 @instance_options
 def top(interval: float, count: int | None, instance: str | None, in_json: bool) -> int:
-    """Watch an instance: throughput of all and of each guest, the busiest flows, DNS, and counters that move.
+    """Watch an instance live.
 
-    Up is what guests send. Leave with q or Ctrl-C. JSON is one object a tick, with rates in bytes a second and
-    the counters that went up, by how much.
+    Shows the throughput of all and of each guest, the busiest flows, DNS, and counters that move. Up is what
+    guests send. Leave with q or Ctrl-C. JSON is one object a tick, with rates in bytes a second and the counters
+    that went up, by how much.
     """
     import time
 

@@ -34,6 +34,7 @@ __all__ = ["Streams"]
 
 DEVICE_SECONDS = 20.0  # for a client to set its device up
 LOOK_SECONDS = 1.0  # how often a request that waits looks whether its client is still there
+MOST_WAITING = 1024  # echo requests of one client that are not answered, or whose answers are not read
 ICMP_HEADER = 8  # bytes
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: descriptor\r\n\r\n"
 
@@ -109,6 +110,9 @@ class Streams:
                     waiting.add(task)
                     task.add_done_callback(waiting.discard)
                     due += wanted.interval
+                    while len(waiting) >= MOST_WAITING:  # the client does not read
+                        await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                        still_there(request)
                     while seq != wanted.count and (wait := due - loop.time()) > 0:
                         await asyncio.sleep(min(wait, LOOK_SECONDS))
                         still_there(request)

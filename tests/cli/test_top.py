@@ -140,6 +140,12 @@ def test_no_terminal(ask: Ask, command: tuple[str, ...]) -> None:
     assert b"give --json" in err
 
 
+def test_ticks_without_watching(ask: Ask) -> None:
+    done = ask("flows", "-n", "3")
+    assert b"go with --watch" in done.communicate(timeout=60)[1]
+    assert done.returncode == 2
+
+
 def test_the_instance_ends(ask: Ask, tmp_path: Any) -> None:
     one = Instance(tmp_path)
     try:
