@@ -1,4 +1,4 @@
-"""python -m bench [compare|gil|relay|many|dissect] [OPTIONS]"""
+"""python -m bench [compare|gil|relay|many|dissect|ports] [OPTIONS]"""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def main(argv: list[str]) -> int:
         return run(argv[1:])
     if argv[:1] == ["dissect"]:
         from .dissect import main as run
+
+        return run(argv[1:])
+    if argv[:1] == ["ports"]:
+        from .ports import main as run
 
         return run(argv[1:])
     from .compare import main as run

@@ -28,8 +28,8 @@ from netstack.loop cimport (
 from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.command cimport (
     COMMAND_ADDRESS_GONE, COMMAND_DIAL, COMMAND_DIVERT, COMMAND_DNS_ANSWER, COMMAND_DNS_CACHED, COMMAND_DNS_KEEP,
-    COMMAND_DNS_PLAN, COMMAND_FORWARD, COMMAND_PATHS, COMMAND_PING, COMMAND_PREFIXES, COMMAND_REPLACE, COMMAND_RETARGET,
-    COMMAND_UNDIVERT, COMMAND_UNFORWARD, retarget_arg,
+    COMMAND_DNS_PLAN, COMMAND_FORWARD, COMMAND_HIDE, COMMAND_PATHS, COMMAND_PING, COMMAND_PREFIXES, COMMAND_REPLACE,
+    COMMAND_RETARGET, COMMAND_UNDIVERT, COMMAND_UNFORWARD, retarget_arg,
 )
 from netstack.nat.context cimport divert_prefix_t, nat_t
 from netstack.nat.divert cimport diversion
@@ -486,12 +486,13 @@ cdef class Engine:
         arg.guest = 0 if guest is None else v4_from_object(guest)
         self.call(COMMAND_RETARGET, &arg, 0)
 
-    def relay_socks(self, int fd, uint64_t rule, client, uint16_t client_port, str domain) -> None:
+    def relay_socks(self, int fd, uint16_t port, uint64_t rule, client, uint16_t client_port, str domain) -> None:
         """Serves the datagrams of one SOCKS client (RFC 1928 section 7): a bound UDP socket, owned by the engine from
         here on, until ``unforward``. Guests see them come from the gateway.
 
         Args:
             fd: the socket.
+            port: that it is bound to; guests do not find it on the loopback.
             rule: its number.
             client: the only address that may send; ``client_port`` the only port, 0 = any.
             domain: where names without a dot are looked for.
@@ -507,6 +508,7 @@ cdef class Engine:
         memset(&socks, 0, sizeof(socks))
         socks.client = addr_from_object(client)
         socks.client_port = client_port
+        socks.own_port = port
         socks.domain_length = <uint8_t>len(text)
         memcpy(socks.domain, <const char *>text, len(text))
         new.fd = fd
@@ -588,6 +590,10 @@ cdef class Engine:
         rc = self.call(COMMAND_DIVERT, &d, 0)
         if rc < 0:
             raise OSError(-rc, strerror(-rc))
+
+    def hide_port(self, uint16_t port, bint hide) -> None:
+        """Has guests find a TCP port of the host's loopback closed, or open again."""
+        self.call(COMMAND_HIDE, NULL, port if hide else port + 65536)
 
     def undivert(self, address, uint16_t port, int protocol) -> None:
         """Takes it away; harmless when it is gone."""

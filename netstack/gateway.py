@@ -91,6 +91,8 @@ class Gateway(GuestMethods, SocksMethods):
                     lambda text: logger().warning(text),
                 )
                 self._forwards.look()
+            if self.config.publish:
+                raise_descriptor_limit()
             for text in self.config.publish:
                 self.publish(text)
             for place in self.config.socks:
@@ -311,7 +313,7 @@ def start(config: Config | None = None) -> Gateway:
 
 
 def raise_descriptor_limit() -> None:
-    """Every flow has a descriptor: the soft limit is raised to the hard one."""
+    """Every flow and every published port has a descriptor: the soft limit is raised to the hard one."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -265,7 +265,9 @@ def _bind_unix(path: str) -> socket.socket:
             raise PublishError(
                 f"the Unix socket {path} is in use: end its server, or give another path"
             ) from None
-        raise PublishError(f"the Unix socket {path} cannot be made: {err.strerror or err}") from None
+        raise PublishError(
+            f"the Unix socket {path} cannot be made: {err.strerror or err}; give a path in a folder that is yours"
+        ) from None
     return sock
 
 

@@ -81,6 +81,10 @@ class SocksServer:
         self._reading: dict[asyncio.Task[Any], None] = {}  # those whose request has not come, oldest first
         self._associations = 0
         self.closed = False
+        # where guests would find it: the host alias is 127.0.0.1
+        self._hidden = self._socket.getsockname()[1] if spec.address in ("127.0.0.1", "0.0.0.0") else 0
+        if self._hidden:
+            network.hide(self._hidden, True)
         loop.spawn(self._serve())
 
     @property
@@ -95,6 +99,8 @@ class SocksServer:
         self.closed = True
         self._loop.call(self._end())
         self._socket.close()
+        if self._hidden:
+            self._network.hide(self._hidden, False)
         if self._path:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -215,7 +221,8 @@ class SocksServer:
         loop = asyncio.get_running_loop()
         with socket.socket(sock.family, socket.SOCK_DGRAM) as relay:
             relay.setblocking(False)
-            relay.bind((sock.getsockname()[0], 0))
+            name = sock.getsockname()
+            relay.bind((name[0], 0, *name[2:]))
             address = relay.getsockname()[:2]
             port = request.port if request.host == peer[0] else 0
             release = self._network.relay(relay, peer[0], port)
@@ -365,6 +372,10 @@ class Network:
         ends = (self._net.network_address, self._net.broadcast_address)
         return address != self._config.gateway and parsed not in ends
 
+    def hide(self, port: int, hide: bool) -> None:
+        """Keeps guests from the proxy: behind the host alias they find its port closed."""
+        self._engine.hide_port(port, hide)
+
     def listener(self, address: str, port: int) -> Any:
         """Who listens there in this process."""
         return self._reach.listener((address, port))
@@ -378,6 +389,7 @@ class Network:
     def relay(self, sock: socket.socket, client: str, port: int) -> Callable[[], None]:
         """Serves the datagrams of one client; what ends it."""
         rule = self._reach.new_rule()
-        self._engine.relay_socks(sock.fileno(), rule, client, port, self._config.domain)
+        own = sock.getsockname()[1]
+        self._engine.relay_socks(sock.fileno(), own, rule, client, port, self._config.domain)
         sock.detach()
         return lambda: self._reach.release(rule)

@@ -299,6 +299,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int bind(int fd, const sockaddr *name, socklen_t length)
     int connect(int fd, const sockaddr *name, socklen_t length)
     int listen(int fd, int backlog)
+    int getpeername(int fd, sockaddr *name, socklen_t *length)
     int getsockname(int fd, sockaddr *name, socklen_t *length)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t length)

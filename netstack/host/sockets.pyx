@@ -26,7 +26,7 @@ from netstack.host.posix cimport (
     IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
     MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_BINDTODEVICE,
     SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_MARK, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
-    TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getsockname, getsockopt, host_accept,
+    TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getpeername, getsockname, getsockopt, host_accept,
     host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, host_wake_open, linger_t,
     listen, mmsghdr, msghdr, read, readv, recvmsg, send, sendmsg, setsockopt, shutdown, sock_extended_err,
     sockaddr_in, socklen_t, write,
@@ -116,6 +116,21 @@ cdef int sock_error_of(int fd) noexcept nogil:
     if getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length) < 0:
         return errno
     return value
+
+
+cdef int sock_connect_error(int fd) noexcept nogil:
+    """A connect to a closed port of this host is given that very port as its own now and then, and succeeds: two
+    ends that open at once (RFC 9293 section 3.5), both this one. Nobody listens there all the same."""
+    cdef name_t own, peer
+    cdef socklen_t m = sizeof(name_t), n = sizeof(name_t)
+    cdef int error = sock_error_of(fd)
+    if error:
+        return error
+    memset(&own, 0, sizeof(own))
+    memset(&peer, 0, sizeof(peer))
+    if getsockname(fd, &own.any, &m) < 0 or getpeername(fd, &peer.any, &n) < 0 or memcmp(&own, &peer, sizeof(own)):
+        return 0
+    return ECONNREFUSED
 
 
 cdef int sock_set_abort(int fd) noexcept nogil:

@@ -19,6 +19,7 @@ cdef enum command:
     COMMAND_DNS_KEEP = 1012     # dns_keep
     COMMAND_PATHS = 1013        # the host's routes have changed
     COMMAND_ADDRESS_GONE = 1014  # addr_t that the host has no more: how many connections had it
+    COMMAND_HIDE = 1015         # number: a TCP port of the loopback, + 65536 to show it again
 
 ctypedef struct retarget_arg:
     uint64_t rule

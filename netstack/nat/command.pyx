@@ -1,6 +1,6 @@
 """The control plane's calls, each to the file that knows."""
 from libc.errno cimport EINVAL
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from netstack.nat.context cimport divert_prefix_t, nat_t
 from netstack.nat.dns_cache cimport dns_cache_get, dns_cache_put
@@ -15,6 +15,7 @@ from netstack.nat.forward cimport (
 from netstack.nat.paths cimport paths_address_gone, paths_changed
 from netstack.nat.ping_guest cimport ping_guest, ping_new
 from netstack.storage.counters cimport DNS_CACHED, DNS_STALE, count
+from netstack.nat.policy cimport policy_hide
 from netstack.nat.tcp_host cimport tcp_host_replace
 from netstack.wire.addr cimport addr_t
 
@@ -58,6 +59,9 @@ cdef int64_t nat_command(nat_t *nat, int kind, void *arg, int64_t number, uint64
         return 0
     if kind == COMMAND_ADDRESS_GONE:
         return paths_address_gone(nat, <const addr_t *>arg, now_ns)
+    if kind == COMMAND_HIDE:
+        policy_hide(nat, <uint16_t>number, True, number < 65536)
+        return 0
     return -EINVAL
 
 

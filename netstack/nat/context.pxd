@@ -144,6 +144,9 @@ ctypedef struct nat_t:
     const dns_table *names
     uint64_t resolver_checked_ns
     uint8_t ping_warned
+    # ports of the host's loopback that guests find closed, a bit each (nat/policy): sockets of UDP flows and proxies
+    uint8_t hidden_udp[8192]
+    uint8_t hidden_tcp[8192]
     uint8_t udp_gso                 # the host's sockets can segment (UDP_SEGMENT)
     # datagrams of one flow that wait to go up by one system call
     udp_flow *batch_flow

@@ -88,6 +88,7 @@ ctypedef struct udp_flow:       # also a ping flow: guest_port is then the ident
     uint8_t dead
     uint8_t diverted            # has been sent by a diversion: answers may come from its target
     uint8_t raw                 # a ping flow over a raw socket
+    uint16_t local_port         # of the host's socket, 0 = not known
     uint16_t ident              # what the host's socket uses as identifier
     neighbor *guest
     udp_key key
@@ -136,6 +137,7 @@ ctypedef struct dns_query:      # a query on its way to a name server
 ctypedef struct socks_relay:    # the datagrams of one SOCKS client (RFC 1928 section 7)
     addr_t client               # only from this address
     uint16_t client_port        # and this port, 0 = any
+    uint16_t own_port           # of the socket
     uint8_t domain_length
     uint8_t domain[255]         # where names without a dot are looked for, as text
 

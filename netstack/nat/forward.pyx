@@ -22,6 +22,7 @@ from netstack.nat.flow cimport (
 )
 from netstack.nat.forward_udp cimport forward_udp_forget, forward_udp_readable
 from netstack.nat.opening cimport OPENING_MAX, opening_new
+from netstack.nat.policy cimport policy_hide
 from netstack.nat.resolve cimport resolve_begin, resolve_known
 from netstack.nat.tcp_flow cimport tcp_flow_open_down
 from netstack.storage.counters cimport FORWARD_FAILED, FORWARD_NO_GUEST, TCP_FLOWS_FULL, count
@@ -56,6 +57,7 @@ cdef int forward_add(nat_t *nat, const forward_new *new) noexcept nogil:
             free(f)
             return -ENOMEM
         f.socks[0] = new.socks[0]
+        policy_hide(nat, f.socks.own_port, False, True)
     if new.protocol != IPPROTO_TCP4:
         sock_udp_tell_local(new.fd)
     rc = poller_add(nat.poller, new.fd, POLL_READ, &f.polled)
@@ -87,6 +89,8 @@ cdef void bury(nat_t *nat, forward_t *f) noexcept nogil:
     nat.dead_forwards = f
     if f.protocol != IPPROTO_TCP4:
         forward_udp_forget(nat, f)
+    if f.socks != NULL:
+        policy_hide(nat, f.socks.own_port, False, False)
 
 
 cdef int forward_remove(nat_t *nat, uint64_t rule) noexcept nogil:

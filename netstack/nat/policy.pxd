@@ -12,3 +12,6 @@ cdef enum verdict:
     TO_NOWHERE = 5          # an address of the virtual network that nobody has: host unreachable
 
 cdef verdict policy_of(const nat_t *nat, uint32_t dst, uint16_t port, bint tcp, addr_t *addr) noexcept nogil
+# A port of the host's loopback that is the gateway's own: a flow's socket, which takes datagrams for its guest from
+# everybody, or a proxy, which leads to every guest. Guests find it closed.
+cdef void policy_hide(nat_t *nat, uint16_t port, bint tcp, bint hide) noexcept nogil

@@ -9,8 +9,8 @@ from libc.string cimport memcpy, memset
 from netstack.host.poller cimport POLL_ERROR, POLL_READ, poller_add, poller_rearm, poller_remove
 from netstack.host.outbound cimport sock_is_loopback, sock_options, sock_options_near
 from netstack.host.sockets cimport (
-    iovec, sock_close, sock_error, sock_recv_error, sock_udp_open,
-    sock_udp_recv, sock_udp_send, udp_message,
+    iovec, sock_close, sock_error, sock_local, sock_recv_error, sock_udp_open, sock_udp_recv, sock_udp_send,
+    udp_message,
 )
 from netstack.iface.output cimport iface_udp_headers
 from netstack.iface.packet cimport packet
@@ -19,7 +19,7 @@ from netstack.nat.context cimport (
 )
 from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
-from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, verdict
+from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, policy_hide, verdict
 from netstack.storage.counters cimport (
     UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
     UDP_SOCKET_FAILED, UDP_UP, count,
@@ -63,6 +63,7 @@ cdef void bury(nat_t *nat, udp_flow *flow) noexcept nogil:
     poller_remove(nat.poller, flow.polled.fd)
     sock_close(flow.polled.fd)
     flow.polled.fd = -1
+    policy_hide(nat, flow.local_port, False, False)
     flow.next_dead = nat.dead_udp
     nat.dead_udp = flow
 
@@ -76,6 +77,7 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint6
     cdef udp_flow *flow
     cdef addr_t any_v4
     cdef sock_options options = nat.options
+    cdef uint8_t[16] local
     cdef int fd
     key.guest = p.src
     key.guest_port = p.udp.sport
@@ -110,6 +112,8 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint6
         pool_put(nat.udp_pool, flow)
         count(nat.counters, UDP_SOCKET_FAILED)
         return NULL
+    if sock_local(fd, local, &flow.local_port) == 0:
+        policy_hide(nat, flow.local_port, False, True)
     lru_add(&nat.udp_recent, &flow.recent, flow, now_ns)
     wheel_arm(nat.wheel, &flow.timer, now_ns + nat.settings.udp_one_way_ns)
     count(nat.counters, UDP_FLOWS)

@@ -7,10 +7,12 @@ import contextlib
 import hashlib
 import http.client
 import os
+import resource
 import shutil
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +219,26 @@ def test_publish_a_range_of_a_thousand(served):
             guest, peer = listener.accept()
             guest.close()
             assert peer[0] == HOST_ALIAS
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_thousand_ports_cost_no_process_and_little_memory(lab, protocol):
+    """On all addresses, so two thousand sockets; also where the shell allows fewer descriptors at first."""
+    resident = []
+    for ports in ((), ("-p", f"20000-20999:20000-20999/{protocol}")):
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft[1]), soft[1]))
+        try:
+            process = lab.attach("--ifname", f"tap{len(ports)}", *ports)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, soft)
+        resident.append(process.resident())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        assert not children.exists() or children.read_text() == ""
+        if ports:
+            assert process.descriptors() > 2000
+        assert process.stop() == 0
+    assert resident[1] - resident[0] < 20_000_000
 
 
 def test_two_guests_on_one_port_number_at_two_host_addresses(served):
