@@ -7,14 +7,15 @@ LAYOUT: dict[str, tuple[int, int]]
 
 @final
 class Dissector:
-    names: tuple[str, ...]
-    def __init__(
-        self,
+    def __new__(
+        cls,
         names: Sequence[str],
         want: int,
         dns_names: bool = False,
         filters: Mapping[int, Filter] | None = None,
-    ) -> None: ...
+    ) -> Dissector: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
     def feed(self, data: Any, at: int, arrays: Sequence[Any], row: int, room: int) -> tuple[int, int]: ...
     def take_names(self) -> list[tuple[int, str]]: ...
     def end(self, left: int) -> None: ...
