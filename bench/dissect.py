@@ -6,7 +6,8 @@ A file of TCP segments over IPv4 is made in a temporary folder and read several 
 as the file is in memory then. Every reader sums the same six fields (addresses, ports, sequence number, flags), and
 the sums must agree. The slow ones read fewer frames.
 
-- columns: `netstack.capture.columns`, all header columns, and only the six
+- chunks: `netstack.capture.chunks`, all header columns, and only the six; memory is used again
+- columns: `netstack.capture.columns`, which holds the whole result
 - numpy: the bytes of the fixed headers gathered with one index, if all IP headers had 20 bytes; record after record is
   found with struct, since nothing else finds them
 - struct: two ``unpack_from`` a frame
@@ -57,6 +58,16 @@ def by_columns(path: Path, names: tuple[str, ...] | None) -> Sums:
 
     table = columns(path, names)
     return tuple(int(table[name].sum(dtype="u8")) for name in SIX)
+
+
+def by_chunks(path: Path, names: tuple[str, ...] | None) -> Sums:
+    from netstack.capture import chunks
+
+    total = [0] * 6
+    for table in chunks(path, names):
+        for i, name in enumerate(SIX):
+            total[i] += int(table[name].sum(dtype="u8"))
+    return tuple(total)
 
 
 def by_struct(path: Path) -> Sums:
@@ -162,6 +173,8 @@ def main(argv: list[str]) -> int:
             sizes[frames] = Path(folder) / f"{frames}.pcap"
             make(sizes[frames], frames, MIXES[options.mix])
         readers: list[tuple[str, int, Callable[[Path], Sums]]] = [
+            ("chunks: headers", options.frames, lambda path: by_chunks(path, None)),
+            ("chunks: the six", options.frames, lambda path: by_chunks(path, SIX)),
             ("columns: headers", options.frames, lambda path: by_columns(path, None)),
             ("columns: the six", options.frames, lambda path: by_columns(path, SIX)),
             ("columns: all", options.frames, lambda path: by_columns(path, ALL)),
@@ -186,7 +199,9 @@ def main(argv: list[str]) -> int:
             except ImportError as err:
                 print(f"{name:<20} {err.name} is not installed")
                 continue
-            seconds, sums = measure(lambda f=function, p=path: f(p), 7 if name.startswith("columns") else 3)  # type: ignore[misc]
+            seconds, sums = measure(
+                lambda f=function, p=path: f(p), 7 if name.startswith(("chunks", "columns")) else 3
+            )  # type: ignore[misc]
             rate = frames / seconds
             first = first or rate
             if frames not in expected:
