@@ -2,6 +2,7 @@
 
     python -m bench             the table of throughput, processor time and start-up time (bench/compare.py)
     python -m bench gil         what a busy or blocked Python program does to the data path (bench/gil.py)
+    python -m bench dns         queries a second through the gateway, beside straight to the server (bench/dns.py)
     python -m bench relay       a guest behind netstack relay beside one on a TAP (bench/relay.py)
     python -m bench many        64 guests that transfer at once: how evenly they are served (bench/many.py)
     python -m bench dissect     header columns of a capture, beside struct, NumPy, dpkt and scapy (bench/dissect.py)

@@ -1,4 +1,4 @@
-"""python -m bench [compare|gil|relay|many|dissect|ports] [OPTIONS]"""
+"""python -m bench [compare|dns|gil|relay|many|dissect|ports] [OPTIONS]"""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import sys
 
 
 def main(argv: list[str]) -> int:
+    if argv[:1] == ["dns"]:
+        from .dns import main as run
+
+        return run(argv[1:])
     if argv[:1] == ["gil"]:
         from .gil import main as run
 

@@ -35,7 +35,9 @@ def queries_a_second(ns: Namespace, server: str, questions: Path, seconds: float
 
 def main(argv: list[str]) -> int:
     """Prints medians; 1 when a way through the gateway is slower than ``--bar`` of the straight one."""
-    parser = argparse.ArgumentParser(prog="python -m bench.dns", description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench dns", description=(__doc__ or "").split("\n", 1)[0]
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one run of dnsperf")
     parser.add_argument("--clients", type=int, default=4, help="sockets that dnsperf asks from")
@@ -68,7 +70,9 @@ def main(argv: list[str]) -> int:
                     stats = gateway.stats()
                     forwarded = stats["dns_forwarded"]
                     if entries and forwarded > 10 * NAMES:
-                        raise RuntimeError(f"{forwarded} queries were forwarded: the cache did not answer them")
+                        raise RuntimeError(
+                            f"{forwarded} queries were forwarded: the cache did not answer them"
+                        )
     medians = {case: statistics.median(values) for case, values in rates.items()}
     for case, rate in medians.items():
         print(f"{case:<24}{rate:10,.0f} queries/s{rate / medians['straight']:8.2f}")

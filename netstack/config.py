@@ -51,7 +51,9 @@ class Config:
     max_ping_flows: int = 256
     udp_idle_one_way: float = 30.0  #: seconds without an answer
     udp_idle_two_way: float = 180.0  #: seconds after traffic both ways
-    dns_timeout: float = 4.5  #: seconds until a query that no server answers fails; a resolver's patience is 5
+    dns_timeout: float = (
+        4.5  #: seconds until a query that no server answers fails; a resolver's patience is 5
+    )
     dns_cache: int = 4096  #: answers of name servers kept, as long as their TTLs say; 0 = none
     connect_timeout: float = 127.0  #: seconds for the host's connect
     tcp_buffer_max: int = 16 * MiB  #: per connection and direction, bytes
@@ -72,7 +74,9 @@ class Config:
     impair_down: str = ""  #: the same to the guest
     outbound_mark: int = 0  #: SO_MARK of outgoing sockets
     outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets, but for those to the loopback
-    outbound_address: str = ""  #: address of this host that outgoing sockets come from, with the same exception
+    outbound_address: str = (
+        ""  #: address of this host that outgoing sockets come from, with the same exception
+    )
 
     def __post_init__(self) -> None:
         """Checks what can be checked without the network."""
@@ -107,7 +111,9 @@ class Config:
         if self.outbound_address:
             self._address("outbound_address", self.outbound_address)
         if not 0 <= self.outbound_mark <= 0xFFFFFFFF:
-            raise ConfigError(f"outbound_mark {self.outbound_mark} is out of range: it may be 0 to {0xFFFFFFFF}")
+            raise ConfigError(
+                f"outbound_mark {self.outbound_mark} is out of range: it may be 0 to {0xFFFFFFFF}"
+            )
         parse_mac("gateway_mac", self.gateway_mac)
 
     def _network(self) -> ipaddress.IPv4Network:

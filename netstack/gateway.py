@@ -39,9 +39,15 @@ TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously
 BUFFER_INITIAL = 1 << 19
 
 # Kinds of messages from the engine (nat/context.pxd: mail_kind).
-MAIL_DHCP, MAIL_PENDING_FLOW, MAIL_LINK_CLOSED, MAIL_PING_FORBIDDEN, MAIL_RESOLVER_CHECK, MAIL_FLOW_GONE, MAIL_DNS_ASK = (
-    range(1, 8)
-)
+(
+    MAIL_DHCP,
+    MAIL_PENDING_FLOW,
+    MAIL_LINK_CLOSED,
+    MAIL_PING_FORBIDDEN,
+    MAIL_RESOLVER_CHECK,
+    MAIL_FLOW_GONE,
+    MAIL_DNS_ASK,
+) = range(1, 8)
 
 
 class Gateway(GuestMethods, SocksMethods):
@@ -66,11 +72,11 @@ class Gateway(GuestMethods, SocksMethods):
         self._virtual_ns = now_ns
         self._stopped = False
         self._forwards: Forwards | None = None
+        self._routes = RouteWatcher()
         self._begin_guests()
         self._begin_pending(dialer)
         try:
             self._engine = Engine(self._settings(now_ns))
-            self._routes = RouteWatcher()
             self._begin_names()
             if self.config.pcap:
                 try:
@@ -99,6 +105,7 @@ class Gateway(GuestMethods, SocksMethods):
                 self.serve_socks(place)
         except BaseException:
             self._close_socks()
+            self._routes.close()
             if self._loop is not None:
                 self._loop.stop()
             if self._reach is not None:
@@ -273,7 +280,9 @@ class Gateway(GuestMethods, SocksMethods):
                 changed, gone = self._routes.read()
                 for address in gone:
                     if self._engine.address_gone(address):
-                        logger().info("connections from %s are reset: the host has lost that address", address)
+                        logger().info(
+                            "connections from %s are reset: the host has lost that address", address
+                        )
                 if changed:
                     self.dns.paths_changed()
                 elif self.dns.watches:

@@ -1,7 +1,8 @@
 """Names as the gateway knows them: its own table, and which name servers and hooks know everything else.
 
-The table is made of layers; an earlier one has the word: what a program has set, what the settings say, the gateway and
-the host, the names of leases, the hosts file. Whatever changes, the engine gets a new table, and goes on without a pause.
+The table is made of layers; an earlier one has the word: what a program has set, what the settings say, the gateway
+and the host, the names of leases, the hosts file. Whatever changes, the engine gets a new table, and goes on without a
+pause.
 
 Name servers come from the settings, and where these leave everything else open, from the host: its resolv.conf, and
 where that is the work of systemd-resolved or of macOS, from these by zone. Those that the engine cannot ask itself (DNS
@@ -140,7 +141,9 @@ class NameService:
             try:
                 address = ipaddress.ip_address(value)
             except ValueError:
-                raise ConfigError(f"DNS name {name}: {value!r} is neither an address nor (type, value)") from None
+                raise ConfigError(
+                    f"DNS name {name}: {value!r} is neither an address nor (type, value)"
+                ) from None
             records.append(("A" if address.version == 4 else "AAAA", address))
         self._change(self._set, name.lower().rstrip("."), records)
 
@@ -254,7 +257,9 @@ class NameService:
             return
         self._hosts_seen = seen
         self._hosts = {
-            name: records for name, addresses in parse_hosts(text).items() if (records := self._seen_by_guests(name, addresses))
+            name: records
+            for name, addresses in parse_hosts(text).items()
+            if (records := self._seen_by_guests(name, addresses))
         }
         if not first or self._leases:
             self.publish()
@@ -297,7 +302,9 @@ class NameService:
             return ("scutil", "--dns") if self._resolver.path == DEFAULT_RESOLV_CONF else ()
         if not os.path.realpath(self._resolver.path).startswith(RESOLVED):
             return ()
-        return () if RESOLVED_STUB in self._resolver.conf.nameservers else ("resolvectl", "status", "--no-pager")
+        return (
+            () if RESOLVED_STUB in self._resolver.conf.nameservers else ("resolvectl", "status", "--no-pager")
+        )
 
     def _daemon_state(self) -> object:
         """What tells a change: of resolved its state files, of macOS the time (it is asked every few seconds)."""

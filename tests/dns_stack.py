@@ -63,7 +63,10 @@ class Asking:
         message = DnsMessage.query(name, kind, id=self.number, edns=edns)
         message.flags = flags
         frame = (
-            Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=sport, dport=53) / message.build()
+            Ether(src=MAC, dst=GATEWAY_MAC)
+            / IP(src=GUEST, dst=GATEWAY)
+            / UDP(sport=sport, dport=53)
+            / message.build()
         )
         return self.of(self.stack.send(frame, seconds=seconds))
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,10 @@ def server() -> Iterator[Server]:
 def values(guest: Asking, name: str, kind: str = "A") -> list[Any]:
     reply = guest.ask(name, kind)
     assert reply is not None, "it was asked of a server"
-    return [reply.rcode, *(r.value if isinstance(r.value, (str, tuple)) else str(r.value) for r in reply.answers)]
+    return [
+        reply.rcode,
+        *(r.value if isinstance(r.value, (str, tuple)) else str(r.value) for r in reply.answers),
+    ]
 
 
 def test_names_of_the_settings() -> None:
@@ -136,7 +138,7 @@ class TestHook:
             asked.append(name)
             if name == "bad.corp":
                 raise RuntimeError("on purpose")
-            return None
+            return
 
         with asking(server) as guest:
             guest.stack.gateway.dns.hook(["corp"], answer)
@@ -177,7 +179,9 @@ def test_zones_of_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serv
     tool = tmp_path / "resolvectl"
 
     def says(*domains: str) -> None:
-        link = "\nLink 7 (tun0)\n  DNS Servers: 127.0.0.1:{}\n  DNS Domain: {}\n".format(vpn.port, " ".join(domains))
+        link = "\nLink 7 (tun0)\n  DNS Servers: 127.0.0.1:{}\n  DNS Domain: {}\n".format(
+            vpn.port, " ".join(domains)
+        )
         tool.write_text(
             f"#!/bin/sh\ncat <<END\nGlobal\n  DNS Servers: 127.0.0.1:{server.port}\n{link if domains else ''}END\n"
         )

@@ -5,10 +5,10 @@ Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports are in host byte order. Ev
 """
 from libc.errno cimport (
     EACCES, EAGAIN, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, EIO, EMSGSIZE,
-    ENETUNREACH, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM, EPROTO, EPROTONOSUPPORT, errno,
+    ENETUNREACH, ENOPROTOOPT, EOPNOTSUPP, EPERM, EPROTO, EPROTONOSUPPORT, errno,
 )
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from netstack.host.clock cimport random_fill
 from netstack.host.names cimport (
@@ -22,10 +22,10 @@ from netstack.host.posix cimport (
     AF_INET, AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, HOST_CMSG_TOS, HOST_CMSG_TTL,
     HOST_DGRAM_ICMP_HEADER, HOST_IP_RECVPKTINFO, HOST_LINUX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6,
     IPPROTO_TCP, IPV6_HOPLIMIT, IPV6_PKTINFO, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_RECVPKTINFO, IPV6_RECVTCLASS,
-    IPV6_TCLASS, IPV6_UNICAST_HOPS, IPV6_V6ONLY, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO, IP_RECVERR, IP_RECVTOS,
+    IPV6_TCLASS, IPV6_V6ONLY, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO, IP_RECVERR, IP_RECVTOS,
     IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
-    MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP, SO_BINDTODEVICE,
-    SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_MARK, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
+    MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP,
+    SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
     TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getpeername, getsockname, getsockopt, host_accept,
     host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, host_wake_open, linger_t,
     listen, mmsghdr, msghdr, read, readv, recvmsg, send, sendmsg, setsockopt, shutdown, sock_extended_err,

@@ -4,8 +4,10 @@ Theory of operation
     ``nat_packet`` takes what the interface has sorted, finds or opens the flow, and acts: a TCP flow joins
     a :c:type:`tcb_t` to a connected stream descriptor, a UDP flow joins a guest's port to one unconnected
     socket (endpoint-independent mapping), a ping flow joins an identifier to a ping socket, and a DNS query
-    has a socket of its own to the upstream resolver. Frames to the guests go into the sink that the engine
-    has given; messages to the control plane go into the mailbox. Where the host side of a TCP flow is to
+    that neither the table of names nor the cache answers goes to a name server, through one of that server's sockets or
+    by the control plane's hands (``dns_flow``, ``dns_servers``, ``dns_cache``). Frames to the
+    guests go into the sink that the engine has given; messages to the control plane go into the mailbox. Where the
+    host side of a TCP flow is to
     come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as *pending*
     until ``tcp_host_attach`` brings a descriptor: any connected stream will do. A program that has begun a connection
     itself (a proxy's handshake) hands it over with ``tcp_host_replace``, and is out of the way.
@@ -37,7 +39,7 @@ Invariants
 
 RFCs
     4787 and 7857 (UDP), 5382 (TCP), 5508 (ICMP), 6528 (initial sequence numbers), 5927 (ICMP against TCP),
-    1035 (DNS).
+    1035, 2308, 5452, 8767 (DNS).
 
 Tests
     ``tests/nat`` steps a gateway on virtual time against sockets of the test; ``tests/e2e`` uses real

@@ -31,8 +31,8 @@ cdef dns_cache *dns_cache_new(uint32_t limit, uint64_t k0, uint64_t k1) noexcept
 cdef void dns_cache_free(dns_cache *c) noexcept nogil
 cdef void dns_cache_clear(dns_cache *c) noexcept nogil
 # Keeps a server's answer to a query, where that may be kept (RFC 2308; see dns_cache.pyx).
-cdef void dns_cache_put(dns_cache *c, const uint8_t *query, uint32_t length, const uint8_t *reply, uint32_t reply_length,
-                        uint64_t now_ns) noexcept nogil
+cdef void dns_cache_put(dns_cache *c, const uint8_t *query, uint32_t length, const uint8_t *reply,
+                        uint32_t reply_length, uint64_t now_ns) noexcept nogil
 # Writes the answer as of now, with the id and the question as the query spells it; its bytes, or 0. With `stale` also
 # one whose time is over (RFC 8767), its TTLs being 30 seconds.
 cdef int dns_cache_get(dns_cache *c, const uint8_t *query, uint32_t length, bint stale, uint64_t now_ns, uint8_t *out,

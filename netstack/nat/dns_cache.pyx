@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from netstack.storage.lru cimport lru_add, lru_link, lru_oldest, lru_remove
 from netstack.storage.table cimport table_del, table_free, table_get, table_hash, table_len, table_new, table_put
-from netstack.wire.be cimport be16, be32, put_be16, put_be32
+from netstack.wire.be cimport be32, put_be16, put_be32
 from netstack.wire.dns cimport (
     DNS_AD, DNS_CD, DNS_CLASS_IN, DNS_EDNS_DO, DNS_HDR_LEN, DNS_NOERROR, DNS_NXDOMAIN, DNS_OPCODE, DNS_QR, DNS_RCODE,
     DNS_RD, DNS_TC, DNS_TYPE_ANY, DNS_TYPE_OPT, DNS_TYPE_SIG, DNS_TYPE_SOA, DNS_TYPE_TSIG, dns_edns, dns_edns_find,
@@ -156,8 +156,8 @@ cdef int lifetime(const uint8_t *reply, uint32_t length, const dns_hdr *hdr, uin
     return n if least else -1
 
 
-cdef void dns_cache_put(dns_cache *c, const uint8_t *query, uint32_t length, const uint8_t *reply, uint32_t reply_length,
-                        uint64_t now_ns) noexcept nogil:
+cdef void dns_cache_put(dns_cache *c, const uint8_t *query, uint32_t length, const uint8_t *reply,
+                        uint32_t reply_length, uint64_t now_ns) noexcept nogil:
     cdef cache_key key
     cdef dns_hdr hdr
     cdef dns_entry *e

@@ -2,9 +2,9 @@
 
 A query has an id of its own on the way up, and goes out of a port that is hard to guess: at a low rate each has a
 socket of its own, at a high rate a server's sixteen sockets share them, a burst at a time, and each is replaced after a
-second or a thousand queries. A server that refuses, fails (SERVFAIL, NOTIMP, REFUSED) or stays silent is followed by the next;
-when all have failed the guest gets what the cache still has (RFC 8767) or SERVFAIL, never silence. The table of pending
-queries is bounded.
+second or a thousand queries. A server that refuses, fails (SERVFAIL, NOTIMP, REFUSED) or stays silent is followed by
+the next; when all have failed the guest gets what the cache still has (RFC 8767) or SERVFAIL, never silence. The table
+of pending queries is bounded.
 
 A server may also be one that the control plane asks (DNS over TLS, a hook of a Python program): the query is mailed,
 and the answer comes back by a command.
@@ -232,7 +232,6 @@ cdef bint send_query(nat_t *nat, dns_query *q, uint64_t now_ns) noexcept nogil:
     cdef mail_dns_ask mail
     cdef sent_key key
     cdef uint16_t id = 0
-    cdef int i
     if server.asker:
         q.asked_control = 1
         memset(&mail, 0, sizeof(mail))
@@ -245,7 +244,7 @@ cdef bint send_query(nat_t *nat, dns_query *q, uint64_t now_ns) noexcept nogil:
         return False
     key.serial = s.serial
     key.zero = 0
-    for i in range(ID_TRIES):
+    for _ in range(ID_TRIES):
         key.id = id = chance(u)
         if table_get(u.sent, &key) == NULL:
             break
@@ -438,7 +437,7 @@ cdef void dns_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcept
     cdef udp_key key
     cdef dns_query asked
     cdef size_t n = 0
-    cdef int verdict, route
+    cdef int verdict
     verdict = dns_answer(nat.names, p.payload, p.payload_length, nat.recv_memory, MAX_UDP_ANSWER, &n, MAX_UDP_ANSWER)
     if verdict == DNS_ANSWERED:
         count(nat.counters, COUNT_ANSWERED)
@@ -514,7 +513,7 @@ cdef void datagram_arrives(nat_t *nat, dns_socket *s, uint8_t *data, uint32_t le
     answered(nat, q, data, length, now_ns)
 
 
-cdef void socket_failed(nat_t *nat, dns_socket *s, uint64_t now_ns) noexcept nogil:
+cdef void server_unreachable(nat_t *nat, dns_socket *s, uint64_t now_ns) noexcept nogil:
     """The server cannot be reached: all that wait for it here go on."""
     cdef uint32_t cursor = 0
     cdef dns_query *q
@@ -542,7 +541,7 @@ cdef void dns_socket_event(nat_t *nat, dns_socket *s, uint32_t events, uint64_t 
         e.payload = nat.recv_memory
         e.payload_length = 576
         if sock_recv_error(s.polled.fd, &e) > 0:    # refused or unreachable
-            socket_failed(nat, s, now_ns)
+            server_unreachable(nat, s, now_ns)
             return
     while not s.dead:
         for i in range(<int>UDP_RECV_BATCH):
@@ -553,7 +552,7 @@ cdef void dns_socket_event(nat_t *nat, dns_socket *s, uint32_t events, uint64_t 
             poller_rearm(nat.poller, s.polled.fd, POLL_READ)
             return
         if n < 0:
-            socket_failed(nat, s, now_ns)
+            server_unreachable(nat, s, now_ns)
             return
         for i in range(n):
             at = 0

@@ -89,7 +89,8 @@ cdef int nat_make_tables(nat_t *nat) noexcept nogil:
     nat.tcp_pool = pool_new(sizeof(tcp_flow), 64, nat.settings.max_tcp + SLACK)
     nat.udp_pool = pool_new(sizeof(udp_flow), 64, nat.settings.max_udp + nat.settings.max_ping + SLACK)
     nat.dns_pool = pool_new(sizeof(dns_query), 16, nat.settings.max_dns + SLACK)
-    if nat.upstreams == NULL or nat.resolutions == NULL or nat.clients == NULL or nat.client_keys == NULL or nat.diversions == NULL:
+    if (nat.upstreams == NULL or nat.resolutions == NULL or nat.clients == NULL or nat.client_keys == NULL
+            or nat.diversions == NULL):
         return -1
     if (nat.tcp_table == NULL or nat.udp_table == NULL or nat.ping_table == NULL or nat.dns_queries == NULL
             or nat.tcp_pool == NULL or nat.udp_pool == NULL or nat.dns_pool == NULL):

@@ -3,7 +3,9 @@
 Purpose
     A guest asks the gateway for an address (:mod:`.dhcp4`) and for names (:mod:`.dns` over UDP,
     :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`, which :mod:`.dns_lookup` reads for the
-    gateway itself). Which servers know the names that are not ours says the host (:mod:`.resolv_conf`).
+    gateway itself). Which servers know the names that are not ours says the user (:mod:`.dns_servers`) or the host
+    (:mod:`.resolv_conf`, :mod:`.host_resolvers`); some are asked over TLS (:mod:`.dns_tls`), and
+    some are functions of a program (:mod:`.dns_hook`).
     Programs of the host ask for connections into the network (:mod:`.socks`).
 
 Imports
@@ -11,7 +13,7 @@ Imports
 
 Invariants
     - Sans-IO: messages and the time go in, replies come out. Exceptions, by name: ``resolv_conf`` reads one
-      file, ``dns_stream`` drives asyncio streams that it is handed.
+      file, ``dns_stream`` and ``dns_tls`` drive asyncio streams, ``dns_hook`` calls a function.
     - The engine's thread answers DNS over UDP in C, without the GIL, from an immutable table; a change is a
       new table. DHCP and DNS over TCP are policy and live in the control plane.
     - A query that is not ours goes upstream byte for byte, and so does the answer on its way back. Where no
@@ -21,7 +23,7 @@ Invariants
       exactly one named counter.
 
 RFCs
-    1035, 2181 (section 9), 2308, 4592, 6891, 7766, 9619 for DNS; 2131, 2132, 3046 (echo), 3396, 6842 for
+    1035, 2181 (section 9), 2308, 4592, 6303, 6891, 7766, 7858, 9619 for DNS; 2131, 2132, 3046 (echo), 3396, 6842 for
     DHCP; 1928, 9110 and 9112 for proxies.
 
 Tests

@@ -39,7 +39,9 @@ class Hook:
             return None
         name, kind = asked
         try:
-            values = await asyncio.wait_for(self._call(name, TYPE_NAMES.get(kind, f"TYPE{kind}")), self._timeout)
+            values = await asyncio.wait_for(
+                self._call(name, TYPE_NAMES.get(kind, f"TYPE{kind}")), self._timeout
+            )
             if values is None:
                 return None
             if isinstance(values, (list, set, frozenset)):
@@ -52,7 +54,9 @@ class Hook:
         except (asyncio.TimeoutError, TimeoutError):
             logging.getLogger("netstack").warning("the DNS hook for %s has not answered in time", name)
         except ConfigError as err:
-            logging.getLogger("netstack").warning("what the DNS hook says for %s cannot be used: %s", name, err)
+            logging.getLogger("netstack").warning(
+                "what the DNS hook says for %s cannot be used: %s", name, err
+            )
         except Exception:
             logging.getLogger("netstack").exception("the DNS hook has failed for %s", name)
         return failure(query)

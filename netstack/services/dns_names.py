@@ -81,9 +81,7 @@ def merge_names(*layers: Mapping[str, Iterable[tuple[str, Any]]]) -> dict[str, R
                 continue
             kinds = {type_number(kind) for kind, _ in had}
             if CNAME not in kinds:
-                had += [
-                    (kind, value) for kind, value in listed if type_number(kind) not in kinds | {CNAME}
-                ]
+                had += [(kind, value) for kind, value in listed if type_number(kind) not in kinds | {CNAME}]
     return out
 
 

@@ -66,9 +66,9 @@ class TlsResolver:
         """
         if len(query) < 12 or len(self._pending) >= MAX_PENDING:
             return None
-        for fresh in (False, True):
+        for _ in range(2):
             try:
-                writer = await self._connection(fresh)
+                writer = await self._connection()
                 return await self._exchange(writer, query)
             except (asyncio.TimeoutError, TimeoutError):
                 await self.close()
@@ -77,13 +77,14 @@ class TlsResolver:
                 continue
         return None
 
-    async def _connection(self, fresh: bool) -> asyncio.StreamWriter:
+    async def _connection(self) -> asyncio.StreamWriter:
         async with self._connecting:
             if self._writer is not None and not self._writer.is_closing():
                 return self._writer
-            reader, self._writer = await asyncio.wait_for(self._connect(), self._timeout)
-            self._reader_task = asyncio.create_task(self._read(reader, self._writer))
-            return self._writer
+            reader, writer = await asyncio.wait_for(self._connect(), self._timeout)
+            self._writer = writer
+            self._reader_task = asyncio.create_task(self._read(reader, writer))
+            return writer
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._context is None:
@@ -123,9 +124,7 @@ class TlsResolver:
                     if self._pending:
                         continue
                     return
-                message = await asyncio.wait_for(
-                    reader.readexactly(_LENGTH.unpack(head)[0]), self._timeout
-                )
+                message = await asyncio.wait_for(reader.readexactly(_LENGTH.unpack(head)[0]), self._timeout)
                 waiting = self._pending.get(int.from_bytes(message[:2], "big"))
                 if waiting is not None and not waiting[1].done() and matches(waiting[0], message):
                     waiting[1].set_result(message)

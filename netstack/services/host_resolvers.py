@@ -111,7 +111,9 @@ def parse_resolvectl(text: str) -> HostResolvers:
                 _add(routes, zone, servers)
             elif not zone:
                 everything += servers
-        default = "+DefaultRoute" in link.get("Protocols", []) or "yes" in link.get("DefaultRoute setting", [])
+        default = "+DefaultRoute" in link.get("Protocols", []) or "yes" in link.get(
+            "DefaultRoute setting", []
+        )
         if i == 0 or default or "yes" in link.get("Default Route", []):
             spare += servers
     _add(routes, "", everything or spare)

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from netstack.testing.lab import GATEWAY, HOST_ALIAS
-from netstack.testing.servers import DnsResponder
+from netstack.config import Config
+from netstack.testing.lab import GATEWAY, HOST_ALIAS, Lab
+from netstack.testing.servers import DnsResponder, TcpServer
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("netstack_only")]
 
@@ -149,3 +150,60 @@ def test_every_code_and_every_type_is_passed_on(net):
                 or "".join(answers[0].split()[2:]).upper() == want
             )
         assert len(server.questions) == len(table)
+
+
+def test_names_and_a_hosts_file_that_changes_while_traffic_runs(net, dnsmasq, tmp_path):
+    """Followed within two seconds (the rest is for a busy machine), and no connection breaks."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.1.1.1 moving.corp\n")
+    with Lab() as lab:
+        echo = lab.host.listen("127.0.0.1", 8000)
+        lab.host.resolv_conf.write_text("nameserver 127.0.0.1\n")
+        config = Config(
+            names=("web.corp=10.0.0.5", "*.dev.corp=10.0.0.9"), zones=("corp",), hosts_file=str(hosts)
+        )
+        with (
+            lab.gateway(config),
+            TcpServer(echo) as server,
+            lab.guest.connect(HOST_ALIAS, server.port) as sock,
+        ):
+            assert dig(lab, "WeB.cOrP", "A") == ("NOERROR", ["qr", "aa", "rd", "ra"], ["10.0.0.5"])
+            assert dig(lab, "x.dev.corp", "A")[2] == ["10.0.0.9"]
+            assert dig(lab, "+tcp", "none.corp", "A")[0] == "NXDOMAIN"
+            assert dig(lab, "-x", "10.0.0.5")[2] == ["web.corp."]
+            assert dig(lab, "moving.corp", "A")[2] == ["10.1.1.1"]
+            hosts.write_text("10.1.1.2 moving.corp\n")
+            end = time.monotonic() + 10
+            while dig(lab, "moving.corp", "A")[2] != ["10.1.1.2"]:
+                assert time.monotonic() < end
+                sock.sendall(b"x")
+                assert sock.recv(1) == b"x"
+                time.sleep(0.05)
+
+
+def test_what_is_known_is_still_said_when_the_resolver_has_gone(net, dnsmasq):
+    """RFC 8767, over UDP and TCP; and from the cache while it is fresh."""
+    with Lab() as lab:
+        resolver = lab.host.spawn(
+            *(
+                "dnsmasq",
+                "-d",
+                "-C",
+                "/dev/null",
+                "--no-resolv",
+                "--no-hosts",
+                "--bind-interfaces",
+                "--local-ttl=1",
+            ),
+            *("--listen-address=127.0.0.1", "--local=/test/", "--host-record=one.test,192.0.2.7"),
+        )
+        resolver.wait_listening(53)
+        with lab.gateway(Config(dns=("127.0.0.1",))) as gateway:
+            for transport in ("+notcp", "+tcp"):
+                assert dig(lab, transport, "+nocookie", "one.test", "A")[2] == ["192.0.2.7"]
+            resolver.stop()
+            time.sleep(1.1)
+            for transport in ("+notcp", "+tcp"):
+                assert dig(lab, transport, "+nocookie", "one.test", "A")[::2] == ("NOERROR", ["192.0.2.7"])
+                assert dig(lab, transport, "+nocookie", "two.test", "A")[0] == "SERVFAIL"
+            assert gateway.stats()["dns_stale"] == 2

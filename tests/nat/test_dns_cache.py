@@ -86,7 +86,14 @@ def test_a_truncated_answer_is_not_kept(server: Server) -> None:
 
 def test_bits_that_change_an_answer_are_part_of_the_question(server: Server) -> None:
     """DO, CD and AD, RD, and whether there is an OPT record at all."""
-    asked = [(None, 0x100), (DnsEdns(1232), 0x100), (DnsEdns(1232, flags=DO), 0x100), (None, 0x110), (None, 0x120), (None, 0)]
+    asked = [
+        (None, 0x100),
+        (DnsEdns(1232), 0x100),
+        (DnsEdns(1232, flags=DO), 0x100),
+        (None, 0x110),
+        (None, 0x120),
+        (None, 0),
+    ]
     with asking(server) as guest:
         for number, (edns, flags) in enumerate(asked):
             assert guest.ask("one.test", edns=edns, flags=flags) is None

@@ -37,7 +37,9 @@ def test_the_longest_zone_has_the_name(servers: list[Server]) -> None:
             guest.wait()
 
 
-def test_a_failing_server_is_followed_by_the_next_and_the_last_one_s_word_counts(servers: list[Server]) -> None:
+def test_a_failing_server_is_followed_by_the_next_and_the_last_one_s_word_counts(
+    servers: list[Server],
+) -> None:
     first, second, _ = servers
     with asking(first, second) as guest:
         for rcode, final in ((2, 0), (4, 3), (5, 5)):

@@ -53,7 +53,11 @@ def test_names_refused(text, words):
 def test_an_earlier_layer_has_the_word_type_by_type():
     merged = merge_names(
         {"a": [("A", "10.0.0.1")], "alias": [("CNAME", "a")]},
-        {"A": [("A", "10.0.0.2"), ("TXT", "x"), ("CNAME", "b")], "alias": [("A", "10.0.0.3")], "b.": [("A", "10.0.0.4")]},
+        {
+            "A": [("A", "10.0.0.2"), ("TXT", "x"), ("CNAME", "b")],
+            "alias": [("A", "10.0.0.3")],
+            "b.": [("A", "10.0.0.4")],
+        },
     )
     assert merged == {
         "a": [("A", "10.0.0.1"), ("TXT", "x")],
@@ -98,7 +102,16 @@ def test_servers(text, server):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "dns.example", "tls://dns.example#dns.example", "tls://9.9.9.9:0#x", "=10.0.0.1", "a..b=10.0.0.1", "corp="]
+    "text",
+    [
+        "",
+        "dns.example",
+        "tls://dns.example#dns.example",
+        "tls://9.9.9.9:0#x",
+        "=10.0.0.1",
+        "a..b=10.0.0.1",
+        "corp=",
+    ],
 )
 def test_servers_refused(text):
     with pytest.raises(ConfigError):
@@ -113,7 +126,10 @@ def test_routes():
     }
     with pytest.raises(ConfigError, match="more than 8"):
         parse_routes([f"10.0.0.{n}" for n in range(9)])
-    assert merge_routes(routes, parse_routes(["1.1.1.1", "lab=10.9.0.1"])) == {**routes, **parse_routes(["lab=10.9.0.1"])}
+    assert merge_routes(routes, parse_routes(["1.1.1.1", "lab=10.9.0.1"])) == {
+        **routes,
+        **parse_routes(["lab=10.9.0.1"]),
+    }
 
 
 def test_hosts_file():

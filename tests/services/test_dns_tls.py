@@ -22,8 +22,9 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl
 def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-keyout", folder / "key", "-out", folder / "cert"],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-days", "2",
+         "-keyout", folder / "key", "-out", folder / "cert"],
         check=True, capture_output=True,
     )  # fmt: skip
     return folder
@@ -79,7 +80,9 @@ def run(certificate, test, name=NAME, timeout=5.0, trusted=True):
 
         context = ssl.create_default_context(cafile=certificate / "cert" if trusted else None)
         async with Server(certificate) as server:
-            resolver = TlsResolver(NameServer("127.0.0.1", server.port, name), dial, timeout=timeout, context=context)
+            resolver = TlsResolver(
+                NameServer("127.0.0.1", server.port, name), dial, timeout=timeout, context=context
+            )
             try:
                 await asyncio.wait_for(test(server, resolver), 20)
             finally:
@@ -95,7 +98,9 @@ def query(name, id):
 def test_one_connection_for_queries_that_are_answered_in_another_order(certificate):
     async def test(server, resolver):
         names = [f"late{i}.test" for i in range(20)] + ["last.test"]
-        replies = await asyncio.gather(*(resolver.ask(query(name, 7)) for name in names))  # the same id for all
+        replies = await asyncio.gather(
+            *(resolver.ask(query(name, 7)) for name in names)
+        )  # the same id for all
         for name, raw in zip(names, replies, strict=True):
             reply = DnsMessage.parse(raw)
             assert (reply.id, reply.answers[0].name) == (7, name)
