@@ -1,38 +1,18 @@
-"""python -m bench [compare|dns|gil|relay|many|dissect|ports] [OPTIONS]"""
+"""python -m bench [compare|dissect|dns|gil|many|peer|ports|relay] [OPTIONS]; without a name: compare."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+
+NAMES = ("compare", "dissect", "dns", "gil", "many", "peer", "ports", "relay")
 
 
 def main(argv: list[str]) -> int:
-    if argv[:1] == ["dns"]:
-        from .dns import main as run
-
-        return run(argv[1:])
-    if argv[:1] == ["gil"]:
-        from .gil import main as run
-
-        return run(argv[1:])
-    if argv[:1] == ["many"]:
-        from .many import main as run
-
-        return run(argv[1:])
-    if argv[:1] == ["relay"]:
-        from .relay import main as run
-
-        return run(argv[1:])
-    if argv[:1] == ["dissect"]:
-        from .dissect import main as run
-
-        return run(argv[1:])
-    if argv[:1] == ["ports"]:
-        from .ports import main as run
-
-        return run(argv[1:])
-    from .compare import main as run
-
-    return run(argv[1:] if argv[:1] == ["compare"] else argv)
+    """Runs the benchmark that the first argument names with the rest of them; its exit status."""
+    name, rest = (argv[0], argv[1:]) if argv[:1] and argv[0] in NAMES else ("compare", argv)
+    status: int = importlib.import_module(f".{name}", __package__).main(rest)
+    return status
 
 
 if __name__ == "__main__":
