@@ -257,7 +257,7 @@ cdef class Engine:
 
     def add_stream(self, int fd, int out_fd, str framing, uint32_t mtu) -> int:
         """Takes over connected descriptors (the same, or one to read from and one to write to) that carry frames behind
-        their lengths: framing "hyperkit" or "qemu". Returns the port.
+        their lengths: framing "hyperkit", "qemu" or "offload". Returns the port.
 
         Raises:
             OSError: the descriptors cannot be used (they are still the caller's), or there are too many links.

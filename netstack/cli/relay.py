@@ -50,6 +50,7 @@ class Relay:
         self._address = address
         self._mtu = mtu
         self._pump: Pump | None = None
+        self._framing = target.kind
         try:
             self._fd, self.name, self._granted = namespace.open_tap(tap)
         except OSError as err:
@@ -70,7 +71,7 @@ class Relay:
     # --- the other side
 
     def connect(self) -> tuple[int, int, Vif | None]:
-        """Descriptors to read from and write to, and what the server granted.
+        """Descriptors to read from and write to, and what the server granted. The framing is known then.
 
         Raises:
             OSError: nobody is there.
@@ -109,11 +110,12 @@ class Relay:
         return sock
 
     def _handshake(self, receive: Callable[[int], bytes], send: Callable[[bytes], None]) -> Vif | None:
+        self._framing = self._target.kind
         if self._target.kind != "hyperkit":
             return None
         from netstack.link.hyperkit import ClientHandshake
 
-        state = ClientHandshake(self._who, self._address)
+        state = ClientHandshake(self._who, self._address, ask_offload=True)
         send(state.begin())
         while state.need:
             data = bytearray()
@@ -125,6 +127,8 @@ class Relay:
             answer = state.receive(bytes(data))
             if answer:
                 send(answer)
+        if state.offload:
+            self._framing = "offload"
         return state.vif
 
     # --- the TAP
@@ -148,7 +152,7 @@ class Relay:
             if self._target.kind == "bess":
                 self._pump.attach_messages(fd, "packets")
             else:
-                self._pump.attach_stream(fd, out_fd, self._target.kind)
+                self._pump.attach_stream(fd, out_fd, self._framing)
         except BaseException:
             os.close(fd)
             if out_fd != fd:

@@ -44,10 +44,14 @@ BACKLOG = 128
 
 @dataclass
 class Admission:
-    """What a handshake has found out about a guest. ``closed`` is called when its link has gone."""
+    """What a handshake has found out about a guest. ``closed`` is called when its link has gone.
+
+    ``framing`` is that of its stream, where it is a stream.
+    """
 
     label: str
     mac: bytes | None = None
+    framing: str = ""
     closed: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -192,7 +196,7 @@ class Listeners:
         if spec.kind == "bess":
             self._give(guest, fd, lambda: self._hub.admit_messages(fd, "packets", guest))
         else:
-            self._give(guest, fd, lambda: self._hub.admit_stream(fd, fd, spec.kind, guest))
+            self._give(guest, fd, lambda: self._hub.admit_stream(fd, fd, guest.framing, guest))
 
     async def _serve_stdio(self, spec: LinkSpec) -> None:
         loop = asyncio.get_running_loop()
@@ -206,7 +210,7 @@ class Listeners:
         guest = await self._handshake(spec, str(spec), receive, send)
         if guest is not None:
             fd, out_fd = os.dup(0), os.dup(1)
-            self._give(guest, fd, lambda: self._hub.admit_stream(fd, out_fd, spec.kind, guest), out_fd)
+            self._give(guest, fd, lambda: self._hub.admit_stream(fd, out_fd, guest.framing, guest), out_fd)
 
     def _give(self, guest: Admission, fd: int, admit: Callable[[], int], out_fd: int = -1) -> None:
         try:
@@ -227,7 +231,7 @@ class Listeners:
     ) -> Admission | None:
         """Who it is; None when the connection is to be closed."""
         if spec.kind != "hyperkit":
-            return Admission(where)
+            return Admission(where, framing=spec.kind)
         found: list[tuple[Any, Entry]] = []
 
         def assign(command: Command) -> Vif | Disconnect:
@@ -252,7 +256,7 @@ class Listeners:
             log.warning("link %s refused: %s", where, state.result.text)
             return None
         who, entry = found[0]
-        guest = Admission(f"{where} {who}", entry.mac)
+        guest = Admission(f"{where} {who}", entry.mac, "offload" if state.offload else "hyperkit")
         guest.closed.append(lambda: self._table.disconnected(who))
         return guest
 

@@ -7,13 +7,14 @@ Purpose
     link that cannot carry them, and nowhere else.
 
     * ``tap``: a TAP device, one system call a frame, a virtio header in front.
-    * ``stream``: frames behind their lengths on a socket or two pipes (HyperKit, QEMU): many in one read and
-      one write.
+    * ``stream``: frames behind their lengths on a socket or two pipes (HyperKit, QEMU, and with metadata between
+      our relay and serve): many in one read and one write.
     * ``coalesce``: the inverse of ``framing``: frames of a TCP stream that lie ready together become one
       super-frame.
     * ``datagram``: a frame in each message (unixgram, UDP, seqpacket), in batches.
     * ``hyperkit``: the handshake in front of HyperKit's frames, and its table of UUIDs, without I/O; ``spec``:
       where links come from, as text.
+    * ``vnet``: the virtio header in front of a TAP's frames, and of those between relay and serve.
     * ``pump``: a TAP joined to another link.
     * ``memory``: two queues inside the process, on virtual or real time.
     * ``impair``: a bad path as a pure queue model, used by ``memory``, ``impaired`` and by the box in

@@ -9,6 +9,8 @@ On a stream socket the client (HyperKit, rootlesskit, vpnkit-tap-vsockd, our rel
     both    frames, each behind a u16 with its length (link/stream)
 
 All integers are little-endian, also the address; lengths are bytes and fixed. What lies behind the last field is zero.
+The commit is for information only. Our relay asks there for frames with offload metadata, and our server
+agrees there; with anybody else's, both speak as VPNKit does.
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ ETHERNET, PREFERRED = 1, 8
 VIF, DISCONNECT = 1, 2
 PACKET_MARGIN = 50  # max_packet_size is the MTU and this much
 COMMIT = b"0123456789" * 4  # what VPNKit itself sends; nobody reads it
+#: Instead of that: we are a relay that would rather send frames with offload metadata (link/stream, FRAMING_OFFLOAD),
+#: and: we are a serve that agrees. To everybody else they are commits like any other.
+ASKS_OFFLOAD = b"netstack relay: offload 1".ljust(40, b"\0")
+GIVES_OFFLOAD = b"netstack serve: offload 1".ljust(40, b"\0")
 NO_UUID = bytes(36)  # the server makes one up
 
 _INIT = struct.Struct("<5sI40s")
@@ -182,6 +188,7 @@ class ServerHandshake:
         self.command: Command | None = None
         self.result: Vif | Disconnect | None = None
         self.error: str | None = None  #: why to close although there is something to send
+        self.offload = False  #: both sides are ours: frames with offload metadata follow
 
     def receive(self, data: bytes) -> bytes:
         """Takes exactly ``need`` bytes.
@@ -190,12 +197,14 @@ class ServerHandshake:
             HandshakeError: the connection is to be closed without a word.
         """
         if self.need == INIT_BYTES:
-            version = Init.parse(data).version
+            init = Init.parse(data)
+            version = init.version
             self.need = COMMAND_BYTES
+            self.offload = init == Init(commit=ASKS_OFFLOAD)
             if version != VERSION:
                 self.need = 0
                 self.error = f"the client speaks version {version}: only {VERSION} is known"
-            return Init().build()
+            return Init(commit=GIVES_OFFLOAD if self.offload else COMMIT).build()
         if self.need != COMMAND_BYTES:
             raise HandshakeError("the handshake is over")
         self.command = Command.parse(data)
@@ -208,16 +217,25 @@ class ClientHandshake:
     """The client's side: send :meth:`begin`, then feed ``need`` bytes at a time until it is 0.
 
     ``vif`` is what was granted then.
+
+    Args:
+        who: None lets the server make one up.
+        address: the one that is preferred.
+        ask_offload: ask for frames with offload metadata; ``offload`` says whether they were agreed on.
     """
 
-    def __init__(self, who: uuid.UUID | None = None, address: IPv4Address | None = None) -> None:
+    def __init__(
+        self, who: uuid.UUID | None = None, address: IPv4Address | None = None, ask_offload: bool = False
+    ) -> None:
         self._command = Command(who, address)
+        self._commit = ASKS_OFFLOAD if ask_offload else COMMIT
         self.need = INIT_BYTES
         self.vif: Vif | None = None
+        self.offload = False
 
     def begin(self) -> bytes:
         """The first message."""
-        return Init().build()
+        return Init(commit=self._commit).build()
 
     def receive(self, data: bytes) -> bytes:
         """Takes exactly ``need`` bytes; what to send.
@@ -231,6 +249,7 @@ class ClientHandshake:
                 raise HandshakeError(f"the server is not one of this protocol: it began with {init.magic!r}")
             if init.version != VERSION:
                 raise HandshakeError(f"the server speaks version {init.version}: only {VERSION} is known")
+            self.offload = self._commit == ASKS_OFFLOAD and init.commit == GIVES_OFFLOAD
             self.need = RESPONSE_BYTES
             return self._command.build()
         if self.need != RESPONSE_BYTES:

@@ -173,7 +173,7 @@ cdef class Pump:
         self.p.sides[1].link = link
 
     def attach_stream(self, int fd, int out_fd, str framing) -> None:
-        """The other side: connected descriptors, owned by the pump, with framing "hyperkit" or "qemu".
+        """The other side: connected descriptors, owned by the pump, with framing "hyperkit", "qemu" or "offload".
 
         Raises:
             OSError: they cannot be used, and are still the caller's.

@@ -1,4 +1,5 @@
-"""Ethernet frames over a byte stream: VPNKit's Ethernet protocol and QEMU's, which differ in the length in front.
+"""Ethernet frames over a byte stream: VPNKit's Ethernet protocol and QEMU's, which differ in the length in front, and
+our own between relay and serve, which has the offload metadata there as well.
 
 One read takes as many frames as lie ready, and they are given out where they lie; those that continue one TCP stream
 as one super-frame (link/coalesce). Frames to the other side
@@ -7,7 +8,7 @@ LINK_AGAIN once there is no room for a whole frame more: a frame is taken whole 
 side never loses count.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -15,11 +16,23 @@ from netstack.host.posix cimport close, host_link_prepare, iovec, read, write
 from netstack.link.coalesce cimport coalesce_add, coalesce_begin, coalesce_end, coalesce_t
 from netstack.link.face cimport Link
 from netstack.link.link cimport (
-    LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_OK, link_carries, link_frame, link_t,
+    LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO, link_carries,
+    link_frame, link_t,
 )
+from netstack.link.vnet cimport vnet_hdr, vnet_put, vnet_take
 from netstack.storage.frame cimport frame_meta
 
-FRAMINGS = {"hyperkit": FRAMING_HYPERKIT, "qemu": FRAMING_QEMU}
+FRAMINGS = {"hyperkit": FRAMING_HYPERKIT, "qemu": FRAMING_QEMU, "offload": FRAMING_OFFLOAD}
+
+cdef extern from *:
+    """
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    #define netstack_htole16(x) __builtin_bswap16(x)
+    #else
+    #define netstack_htole16(x) (x)
+    #endif
+    """
+    uint16_t htole16 "netstack_htole16"(uint16_t v) nogil
 
 cdef enum:
     ETHERNET = 14
@@ -30,7 +43,7 @@ cdef enum:
 ctypedef struct stream_t:
     link_t link
     int framing
-    uint32_t head               # bytes of the length
+    uint32_t head               # bytes of the length, and of the metadata
     uint32_t largest            # frame that is believed
     uint8_t full                # the last write came to EAGAIN
     uint8_t ended               # end of file was read
@@ -55,6 +68,24 @@ cdef inline void put_length(const stream_t *s, uint8_t *p, uint32_t n) noexcept 
         p[1] = <uint8_t>(n >> 16)
         p[2] = <uint8_t>(n >> 8)
         p[3] = <uint8_t>n
+
+
+cdef inline void little_endian(vnet_hdr *v) noexcept nogil:
+    """From the host's byte order to the wire's, and back."""
+    v.hdr_len = htole16(v.hdr_len)
+    v.gso_size = htole16(v.gso_size)
+    v.csum_start = htole16(v.csum_start)
+    v.csum_offset = htole16(v.csum_offset)
+
+
+cdef bint offloaded(const uint8_t *header, link_frame *out) noexcept nogil:
+    """Reads the metadata of a frame; False when it contradicts the frame, or asks for more work than it is worth."""
+    cdef vnet_hdr v
+    memcpy(&v, header, sizeof(v))
+    little_endian(&v)
+    if not vnet_take(&v, out.data, out.length, &out.meta):
+        return False
+    return not out.meta.gso_type or out.length <= STREAM_SEGMENTS * <uint32_t>out.meta.gso_size
 
 
 cdef void gather(stream_t *s, link_frame *out) noexcept nogil:
@@ -94,8 +125,13 @@ cdef int stream_recv(link_t *link, link_frame *out) noexcept nogil:
                 if n == 0:
                     continue
                 link.rx_bytes += n
-                memset(&out.meta, 0, sizeof(frame_meta))
-                gather(s, out)
+                if s.framing == FRAMING_OFFLOAD:
+                    if not offloaded(out.data - sizeof(vnet_hdr), out):
+                        link.rx_bad += 1
+                        continue
+                else:
+                    memset(&out.meta, 0, sizeof(frame_meta))
+                    gather(s, out)
                 return 1
         if s.ended:
             if have:
@@ -139,6 +175,7 @@ cdef int stream_send(link_t *link, const frame_meta *meta, const iovec *iov, int
     cdef stream_t *s = <stream_t *>link.impl
     cdef uint32_t length = 0
     cdef uint32_t need, waiting
+    cdef vnet_hdr v
     cdef uint8_t *p
     cdef int i
     if iovcnt < 1 or iovcnt > MAX_IOV:
@@ -158,6 +195,10 @@ cdef int stream_send(link_t *link, const frame_meta *meta, const iovec *iov, int
         s.tx_end = waiting
     p = s.tx + s.tx_end
     put_length(s, p, length)
+    if s.framing == FRAMING_OFFLOAD:
+        vnet_put(&v, meta)
+        little_endian(&v)
+        memcpy(p + s.head - sizeof(v), &v, sizeof(v))
     p += s.head
     for i in range(iovcnt):
         memcpy(p, iov[i].iov_base, iov[i].iov_len)
@@ -195,8 +236,16 @@ cdef link_t *stream_link_new(int read_fd, int out_fd, int framing, uint32_t mtu)
     if s == NULL:
         return NULL
     s.framing = framing
-    s.head = 2 if framing == FRAMING_HYPERKIT else 4
-    s.largest = 65535 if framing == FRAMING_HYPERKIT else STREAM_LARGEST_QEMU
+    if framing == FRAMING_HYPERKIT:
+        s.head = 2
+        s.largest = 65535
+    elif framing == FRAMING_QEMU:
+        s.head = 4
+        s.largest = STREAM_LARGEST_QEMU
+    else:
+        s.head = 4 + sizeof(vnet_hdr)
+        s.largest = STREAM_LARGEST_OFFLOAD
+        s.link.features = LINK_CSUM | LINK_TSO4 | LINK_TSO6 | LINK_ECN | LINK_USO
     s.rx = <uint8_t *>malloc(STREAM_RX)
     s.tx = <uint8_t *>malloc(STREAM_TX)
     copy = host_link_prepare(read_fd, out_fd, SOCKET_BUFFER) if s.rx != NULL and s.tx != NULL else -1
@@ -221,7 +270,8 @@ cdef link_t *stream_link_new(int read_fd, int out_fd, int framing, uint32_t mtu)
 
 
 cdef class StreamLink(Link):
-    """A stream link as a Python object. ``framing`` is "hyperkit" or "qemu"; ``out_fd`` another descriptor to write to.
+    """A stream link as a Python object. ``framing`` is "hyperkit", "qemu" or "offload"; ``out_fd`` another descriptor
+    to write to.
 
     Raises:
         ValueError: no such framing.

@@ -2,7 +2,7 @@
 front.
 """
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
@@ -13,9 +13,8 @@ from netstack.link.link cimport (
     LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO,
     link_carries, link_frame, link_t,
 )
-from netstack.storage.frame cimport (
-    CSUM_FULL, CSUM_PARTIAL, CSUM_VALID, GSO_ECN, GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, frame_meta,
-)
+from netstack.link.vnet cimport vnet_hdr, vnet_put, vnet_take
+from netstack.storage.frame cimport frame_meta
 
 cdef extern from "<sys/uio.h>" nogil:
     ssize_t writev(int fd, const iovec *iov, int n)
@@ -25,61 +24,14 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
 cdef enum:
-    NEEDS_CSUM = 1
-    DATA_VALID = 2
-    ETHERNET = 14
     SMALLEST = 14
     LARGEST = 65535 + 14 + 4
     MAX_IOV = 8
-
-# struct virtio_net_hdr_mrg_rxbuf in the host's byte order (virtio 1.1 section 5.1.6)
-ctypedef struct vnet_hdr:
-    uint8_t flags
-    uint8_t gso_type
-    uint16_t hdr_len
-    uint16_t gso_size
-    uint16_t csum_start
-    uint16_t csum_offset
-    uint16_t num_buffers
 
 ctypedef struct tap_t:
     link_t link
     uint32_t header             # bytes of vnet_hdr in front of each frame: 12 or 0
     uint8_t *buffer
-
-
-cdef inline bint take_meta(const vnet_hdr *v, const uint8_t *frame, uint32_t length,
-                           frame_meta *meta) noexcept nogil:
-    """Translates the header of a received frame; False when it contradicts the frame.
-
-    The kernel's hdr_len is a hint about how much lies in one piece, so ours is read from the frame (0 =
-    unknown).
-    """
-    cdef uint8_t gso = v.gso_type & ~<uint8_t>GSO_ECN
-    cdef uint32_t end
-    memset(meta, 0, sizeof(frame_meta))
-    meta.csum = CSUM_FULL
-    if v.flags & NEEDS_CSUM:
-        if <uint32_t>v.csum_start + v.csum_offset + 2 > length or v.csum_start < ETHERNET:
-            return False
-        meta.csum = CSUM_PARTIAL
-        meta.csum_start = v.csum_start
-        meta.csum_offset = v.csum_offset
-    elif v.flags & DATA_VALID:
-        meta.csum = CSUM_VALID
-    if gso != GSO_NONE:
-        if (gso != GSO_TCP4 and gso != GSO_TCP6 and gso != GSO_UDP) or v.gso_size == 0:
-            return False
-        meta.gso_type = v.gso_type
-        meta.gso_size = v.gso_size
-        if meta.csum == CSUM_PARTIAL:
-            end = meta.csum_start + 8
-            if gso != GSO_UDP and end + 12 <= length:
-                end = meta.csum_start + (frame[meta.csum_start + 12] >> 4) * 4
-            if end > length:
-                return False
-            meta.hdr_len = <uint16_t>end
-    return True
 
 
 cdef int tap_recv(link_t *link, link_frame *out) noexcept nogil:
@@ -98,7 +50,7 @@ cdef int tap_recv(link_t *link, link_frame *out) noexcept nogil:
         out.length = <uint32_t>n - t.header
         if t.header == 0:
             memset(&out.meta, 0, sizeof(frame_meta))
-        elif not take_meta(<vnet_hdr *>t.buffer, out.data, out.length, &out.meta):
+        elif not vnet_take(<vnet_hdr *>t.buffer, out.data, out.length, &out.meta):
             link.rx_bad += 1
             continue
         link.rx_frames += 1
@@ -122,17 +74,7 @@ cdef int tap_send(link_t *link, const frame_meta *meta, const iovec *iov, int io
         return LINK_BAD_FRAME
     i = 1
     if t.header:
-        memset(&v, 0, sizeof(v))
-        if meta.csum == CSUM_PARTIAL:
-            v.flags = NEEDS_CSUM
-            v.csum_start = meta.csum_start
-            v.csum_offset = meta.csum_offset
-        elif meta.csum == CSUM_VALID:
-            v.flags = DATA_VALID
-        if meta.gso_type:
-            v.gso_type = meta.gso_type
-            v.gso_size = meta.gso_size
-            v.hdr_len = meta.hdr_len
+        vnet_put(&v, meta)
         parts[0].iov_base = &v
         parts[0].iov_len = sizeof(v)
         i = 0

@@ -86,6 +86,32 @@ def test_a_whole_conversation() -> None:
     assert client.vif == server.result.__class__(1500, b"\x02\x50\0\0\0\x01", 1550)
 
 
+def test_two_of_ours_agree_on_offload() -> None:
+    server, client = ServerHandshake(lambda command: Disconnect("")), ClientHandshake(WHO, ask_offload=True)
+    asked = client.begin()
+    assert asked == INIT[:9] + b"netstack relay: offload 1" + bytes(15)
+    answer = server.receive(asked)
+    assert answer == INIT[:9] + b"netstack serve: offload 1" + bytes(15)
+    client.receive(answer)
+    assert (server.offload, client.offload) == (True, True)
+
+
+@pytest.mark.parametrize("answer", ["plain", "echo"])
+def test_no_offload_with_others(answer: str) -> None:
+    """VPNKit answers with a commit of its own; whoever sends back what came has agreed to nothing."""
+    client = ClientHandshake(WHO, ask_offload=True)
+    asked = client.begin()
+    client.receive(INIT if answer == "plain" else asked)
+    assert not client.offload
+    silent = ClientHandshake(WHO)
+    silent.receive(INIT[:9] + b"netstack serve: offload 1" + bytes(15))
+    assert not silent.offload
+    for other in (INIT, b"\xff" + asked[1:], asked[:-1] + b"x"):
+        server = ServerHandshake(lambda command: Disconnect(""))
+        assert server.receive(other) == INIT
+        assert not server.offload
+
+
 def test_magic_and_commit_are_not_looked_at() -> None:
     server = ServerHandshake(lambda command: Disconnect(""))
     assert server.receive(b"\xffMNET" + INIT[5:9] + bytes(40)) == INIT

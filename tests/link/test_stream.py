@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tcp_frames import Segment
 
 from netstack.link.stream import StreamLink
 
@@ -194,3 +195,63 @@ def test_not_a_framing() -> None:
         StreamLink(0, "hyperkitten")
     with pytest.raises(OSError, match="descriptor"):
         StreamLink(99999, "qemu")
+
+
+# --- with the offload metadata of a relay
+
+
+def test_golden_super_frame() -> None:
+    """The length, then a virtio header, little-endian: needs a checksum, TCPv4, hdr_len, gso_size, start, offset."""
+    frame = Segment(bytes(3000), options=b"").frame()
+    meta = (2, 1, 1000, 54, 34, 16)
+    header = bytes.fromhex("00000bee 01 01 3600 e803 2200 1000 0000")
+    with Ends("offload") as ends:
+        assert ends.link.features == 31
+        assert ends.link.send([frame[:54], frame[54:]], meta) == OK
+        assert ends.link.flush() == OK
+        assert ends.other.recv(1 << 16) == header + frame
+        ends.other.sendall(header + frame)
+        assert ends.link.recv() == (frame, meta)
+        assert ends.link.recv() is None
+
+
+@pytest.mark.parametrize(
+    "meta", [(0, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0), (2, 0, 0, 0, 34, 16), (2, 0x81, 500, 66, 34, 16)]
+)
+def test_metadata_travels(meta: tuple[int, ...]) -> None:
+    frame = Segment(bytes(1000)).frame()
+    theirs, ours = socket.socketpair()
+    a, b = StreamLink(ours.detach(), "offload"), StreamLink(theirs.detach(), "offload")
+    for _ in range(3):
+        assert a.send([frame], meta) == OK
+    assert a.flush() == OK
+    assert [b.recv() for _ in range(4)] == [(frame, meta)] * 3 + [None]
+    a.close()
+    b.close()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "01 00 0000 0000 0000 1000 0000",  # a checksum in the MACs
+        "01 00 0000 0000 ffff 1000 0000",  # and behind the frame
+        "01 01 0000 0000 2200 1000 0000",  # segments of nothing
+        "01 02 0000 e803 2200 1000 0000",  # of no kind that there is
+        "01 05 0000 0100 2200 0600 0000",  # more of them than one frame is worth
+    ],
+)
+def test_metadata_that_contradicts_the_frame(header: str) -> None:
+    """The frame is dropped and counted; the link stays."""
+    frame = Segment(bytes(3000), options=b"").frame()
+    good = len(frame).to_bytes(4, "big") + bytes(12) + frame
+    with Ends("offload", 9000) as ends:
+        ends.other.sendall(good[:4] + bytes.fromhex(header) + frame + good)
+        assert list(ends.frames()) == [frame]
+        assert ends.link.stats()["rx_bad"] == 1
+
+
+def test_an_offloaded_length_that_nobody_means_ends_the_link() -> None:
+    with Ends("offload") as ends:
+        ends.other.sendall((65554).to_bytes(4, "big") + bytes(12))
+        with pytest.raises(ConnectionError):
+            ends.link.recv()
