@@ -67,7 +67,7 @@ class SocksMethods(PendingMethods, ReachMethods):
         from .control.socks import Network, SocksServer
 
         spec = parse_place(place)
-        network = Network(self.config, self._engine, self._reaching(), lambda: self._names)
+        network = Network(self.config, self._engine, self._reaching(), lambda: self.dns.table)
         server = SocksServer(network, spec, self._control_loop())
         self._socks = (*(s for s in self._socks if not s.closed), server)
         what = {"event": "socks", "listen": server.place}
