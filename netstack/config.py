@@ -13,6 +13,8 @@ __all__ = ["Config"]
 KiB = 1024
 MiB = 1024 * KiB
 
+MAX_TRANSPARENT = 16  # ports of each kind that are taken to the proxy
+
 #: What a guest's source address must be: its own by a lease or a static one, not another live guest's, or anything.
 SOURCE_RULES = {"any": 0, "first": 1, "held": 2}
 
@@ -69,6 +71,15 @@ class Config:
     socks: tuple[str, ...] = ()
     gateway_forwards: str | None = None  #: VPNKit's JSON file of ports of the gateway, watched
     forwards: str | None = None  #: VPNKit's JSON file of outgoing TCP that goes to Unix sockets, watched
+    proxy: str = "auto"  #: auto: the host's proxy settings are found and followed; off
+    http_proxy: str = ""  #: http://[USER:PASSWORD@]HOST:PORT for guests' HTTP, instead of what was found
+    https_proxy: str = ""  #: the same for HTTPS
+    no_proxy: str | None = None  #: hosts that are reached without it, such as ".corp.example,10/8"
+    http_settings: str | None = None  #: VPNKit's JSON file of proxies, watched
+    transparent_http_ports: tuple[int, ...] = (80,)  #: guests' connections to these are taken to the proxy
+    transparent_https_ports: tuple[int, ...] = (443,)
+    allow_host: tuple[str, ...] = ()  #: if any: the only hosts that guests reach by HTTP and HTTPS
+    allow_url: tuple[str, ...] = ()  #: URLs that they reach besides, such as http://example.com/files
     #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
     impair_up: str = ""
     impair_down: str = ""  #: the same to the guest
@@ -99,6 +110,12 @@ class Config:
             raise ConfigError(f"source_check {self.source_check!r} is unknown: use held, first or any")
         if self.publish_source not in ("keep", "gateway"):
             raise ConfigError(f"publish_source {self.publish_source!r} is unknown: use keep or gateway")
+        if self.proxy not in ("auto", "off"):
+            raise ConfigError(f"proxy {self.proxy!r} is unknown: use auto or off")
+        for key in ("transparent_http_ports", "transparent_https_ports"):
+            ports = getattr(self, key)
+            if len(ports) > MAX_TRANSPARENT or not all(1 <= port <= 65535 for port in ports):
+                raise ConfigError(f"{key} may be up to {MAX_TRANSPARENT} ports from 1 to 65535")
         for key in ("max_tcp_flows", "max_udp_flows", "max_ping_flows", "tcp_buffer_max", "lease_seconds"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"{key} {getattr(self, key)} must be positive")

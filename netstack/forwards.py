@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Forwards", "GatewayForward", "UnixForward", "parse_forwards", "parse_gateway_forwards", "tunnel"]
 
-MAX_FORWARDS = 256  # nat/context.pxd: MAX_PREFIXES
+MAX_FORWARDS = 200  # the engine knows 256 prefixes (nat/divert), those of the proxy among them
 LENGTH = struct.Struct("<H")
 PROTOCOLS = {"tcp": 6, "udp": 17}
 

@@ -2,7 +2,8 @@
 
 Two threads belong to a gateway. The *engine thread* moves packets and never takes the GIL. The *control thread* sleeps
 until the engine has a message for it: a DHCP request, a connection that wants its descriptor from Python, a link that
-has closed. A third, with an asyncio loop, is started only when a guest first speaks DNS over TCP.
+has closed. A third, with an asyncio loop, is started only when a guest first speaks DNS over TCP, or something else
+needs it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .guests import GuestMethods
 from .host.routes import RouteWatcher
 from .log import logger
 from .pending import Dialer, PendingFlow
+from .proxying import ProxyMethods
 from .socks import SocksMethods
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ BUFFER_INITIAL = 1 << 19
 ) = range(1, 8)
 
 
-class Gateway(GuestMethods, SocksMethods):
+class Gateway(GuestMethods, SocksMethods, ProxyMethods):
     """A virtual network with its gateway, as a context manager.
 
     Args:
@@ -78,6 +80,7 @@ class Gateway(GuestMethods, SocksMethods):
         try:
             self._engine = Engine(self._settings(now_ns))
             self._begin_names()
+            self._begin_proxy()
             if self.config.pcap:
                 try:
                     self._engine.set_pcap(self.config.pcap)
@@ -95,6 +98,7 @@ class Gateway(GuestMethods, SocksMethods):
                     c.gateway_forwards,
                     c.forwards,
                     lambda text: logger().warning(text),
+                    lambda prefixes: self._set_prefixes("forwards", prefixes),
                 )
                 self._forwards.look()
             if self.config.publish:
@@ -189,6 +193,7 @@ class Gateway(GuestMethods, SocksMethods):
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._start_proxy()
 
     def stop(self) -> None:
         """Ends every flow (guests and hosts get a reset), closes the links, and joins the threads.
@@ -198,6 +203,8 @@ class Gateway(GuestMethods, SocksMethods):
         if self._stopped:
             return
         self._stopped = True
+        if self._proxy is not None:
+            self._proxy.stop()
         os.write(self._stop_write, b"x")
         self._engine.request_stop()
         for thread in self._threads:
@@ -243,6 +250,7 @@ class Gateway(GuestMethods, SocksMethods):
             self._engine.counters()
             | {f"dhcp_{k}": v for k, v in dhcp.items()}
             | {"dhcp_spoofed": self._dhcp_spoofed}
+            | self._proxy_counters()
         )
 
     def flows(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .forwards import Forwards
     from .nameservice import NameService
+    from .proxy.service import ProxyService
     from .reach import Listener, Reach
 
 __all__ = ["Dialer", "PendingFlow", "PendingMethods"]
@@ -63,13 +64,14 @@ class PendingMethods:
     _reach: Reach | None
     _forwards: Forwards | None
     dns: NameService
+    _proxy: ProxyService | None
 
     def _begin_pending(self, dialer: Dialer | None) -> None:
         self._dialer = dialer
         self._loop: Any = None
 
     def _on_pending(self, flow: PendingFlow) -> None:
-        """A connection to the resolver's TCP port, or one for the dialer."""
+        """A connection to a service of the gateway, to a program that listens, to the proxy, or one for the dialer."""
         if flow.peer == (self.config.gateway, 53):
             self._serve_dns_stream(flow)
             return
@@ -80,6 +82,9 @@ class PendingMethods:
         path = self._forwards.path_for(*flow.peer) if self._forwards is not None else None
         if path is not None:
             self._control_loop().spawn(self._tunnel(flow, path))
+            return
+        if self._proxy is not None and self._proxy.takes(flow.peer):
+            self._control_loop().spawn(self._proxy.serve(flow))
             return
         sock = self._dialer(flow) if self._dialer is not None else None
         if sock is None:

@@ -37,7 +37,7 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, NoReturn
 
@@ -107,6 +107,7 @@ class Sandbox:
         resolv_conf: the text of the command's ``/etc/resolv.conf``.
         mask: the signals blocked in the command; by default those blocked in the caller.
         pass_fds: descriptors that the command inherits besides 0, 1 and 2.
+        environ: the command's environment; by default that of this process.
 
     Raises:
         SandboxError: user namespaces cannot be had.
@@ -120,6 +121,7 @@ class Sandbox:
         *,
         mask: Iterable[int] | None = None,
         pass_fds: Sequence[int] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._status: int | None = None
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -133,7 +135,7 @@ class Sandbox:
                 _set_ping_group_range()
                 _mount_resolv_conf(resolv_conf)
                 child.expect(b"G")
-                child.execute(command, mask, pass_fds)
+                child.execute(command, mask, pass_fds, environ)
         theirs.close()
         try:
             if _receive(self._channel, b"U")[0] == b"userns":
@@ -370,7 +372,11 @@ class _Child:
         socket.send_fds(self._channel, [b"D" + ports.encode()], [sock.fileno()])
 
     def execute(
-        self, command: Sequence[str], mask: Iterable[int] | None, pass_fds: Sequence[int]
+        self,
+        command: Sequence[str],
+        mask: Iterable[int] | None,
+        pass_fds: Sequence[int],
+        environ: Mapping[str, str] | None,
     ) -> NoReturn:
         """Becomes the command. The channel closes on success, which is what tells the parent."""
         for fd in pass_fds:
@@ -382,7 +388,7 @@ class _Child:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
-            os.execvp(command[0], list(command))
+            os.execvpe(command[0], list(command), os.environ if environ is None else environ)
         except OSError as err:
             if err.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise CommandError(127, f"{command[0]}: command not found") from None

@@ -41,16 +41,40 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publish_all": {"host.sock_diag", "log", "publish", "reach"},
     "forwards": {"engine"},
     "nameservice": {"config", "engine", "log", "services"},
+    "proxy": {"config", "engine"},
+    "proxying": {"config", "log", "engine", "reach", "services", "proxy"},
     "reach": {"engine", "publish", "config", "services.dhcp4"},
     "log": set(),
     # The gateway's parts, one to a task; they meet in netstack.Gateway.
     "guests": {"config", "log", "names", "pending", "link", "host", "control.listeners"},
     "socks": {"config", "log", "pending", "publish", "reach", "control.socks"},
     "names": {"config", "log", "engine", "reach", "services", "nameservice"},
-    "pending": {"config", "log", "engine", "reach", "services", "forwards", "control.loop", "nameservice"},
+    "pending": {
+        "config",
+        "log",
+        "engine",
+        "reach",
+        "services",
+        "forwards",
+        "proxy",
+        "control.loop",
+        "nameservice",
+    },
     "gateway": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "log", "engine", "forwards", "guests", "pending", "socks"},
+    | {
+        "nat",
+        "link",
+        "capture",
+        "config",
+        "log",
+        "engine",
+        "forwards",
+        "guests",
+        "pending",
+        "proxying",
+        "socks",
+    },
     "control.listeners": {"link"},  # the same
     "control.socks": {"services", "publish", "log", "engine", "reach", "config"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it

@@ -34,7 +34,8 @@ __all__ = [
 
 MTU_RANGE = (576, 65521)  # to what netstack.sandbox.MAX_MTU says
 
-# flags, kind, default, metavar, help. The kinds: an int of MTU_RANGE, a text, texts (repeated), or a flag.
+# flags, kind, default, metavar, help. The kinds: an int of MTU_RANGE, a text, texts (repeated), ports (a text with
+# commas), or a flag.
 OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
     (("--mtu",), "mtu", 1500, "BYTES", "MTU of the interface inside."),
     (
@@ -135,6 +136,51 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "Mark outgoing packets (SO_MARK) for the host's routing rules and firewall.",
     ),
     (
+        ("--proxy",),
+        "text",
+        None,
+        "auto|off",
+        "Whether the host's proxy settings are found and followed (auto, the default).",
+    ),
+    (
+        ("--http-proxy",),
+        "text",
+        None,
+        "URL",
+        "Take HTTP to this proxy: http://[USER:PASSWORD@]HOST:PORT (docs/proxies.md).",
+    ),
+    (("--https-proxy",), "text", None, "URL", "Take HTTPS to this proxy."),
+    (
+        ("--no-proxy",),
+        "text",
+        None,
+        "LIST",
+        "Hosts reached without a proxy: names, .domains, 10/8, host:port, with commas between.",
+    ),
+    (("--http",), "text", None, "FILE", "The proxies in a file: VPNKit's JSON, watched."),
+    (
+        ("--transparent-http-ports",),
+        "ports",
+        None,
+        "PORTS",
+        "Ports whose connections are taken to the HTTP proxy [default: 80].",
+    ),
+    (("--transparent-https-ports",), "ports", None, "PORTS", "The same for the HTTPS proxy [default: 443]."),
+    (
+        ("--allow-host",),
+        "texts",
+        (),
+        "HOST",
+        "Reach only this host by HTTP and HTTPS (can be repeated; as in --no-proxy).",
+    ),
+    (
+        ("--allow-url",),
+        "texts",
+        (),
+        "URL",
+        "And URLs that begin like this one: http://HOST/PATH, https://HOST (can be repeated).",
+    ),
+    (
         ("--impair",),
         "text",
         None,
@@ -158,6 +204,8 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
 
 
 def _name(flags: tuple[str, ...]) -> str:
+    if flags == ("--http",):
+        return "http_settings"  # the key of the configuration; the flag is VPNKit's
     return flags[-1][2:].replace("-", "_")
 
 
@@ -174,6 +222,7 @@ def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for flags, kind, default, metavar, text in reversed(OPTIONS):
         function = click.option(
             *flags,
+            _name(flags),
             type={"mtu": click.IntRange(*MTU_RANGE), "flag": click.BOOL}.get(kind, click.STRING),
             default=default,
             show_default=kind == "mtu",
@@ -203,7 +252,7 @@ def parse_plainly(arguments: list[str]) -> dict[str, Any] | None:
         if kind and not equals and at < len(arguments):
             value = arguments[at]
             at += 1
-        if kind == "text" and value[:1] not in ("", "-"):
+        if kind in ("text", "ports") and value[:1] not in ("", "-"):
             found[name] = value
         elif kind == "texts" and value[:1] not in ("", "-"):
             found[name] += (value,)
@@ -263,9 +312,19 @@ def network_changes(
         text = impair if text is None else text
         if text is not None:
             changes[key] = text
+    for key in ("transparent_http_ports", "transparent_https_ports"):
+        if key in changes:
+            changes[key] = _ports(key, changes[key])
     if no_host_loopback:
         changes["host_alias"] = None
     return changes
+
+
+def _ports(key: str, text: str) -> tuple[int, ...]:
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
+        raise ConfigError(f"--{key.replace('_', '-')} {text!r} is no list of ports such as 80,8080")
+    return tuple(int(word) for word in words)
 
 
 def network_config(**options: Any) -> Config:

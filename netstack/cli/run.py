@@ -105,8 +105,11 @@ def run(
         router=config.gateway,
     )
     resolv_conf = f"search {' '.join(search_domains(config))}\nnameserver {config.gateway}\n"
+    environ = environment(config)
     with SignalRelay() as relay:
-        sandbox = Sandbox(argv, interface, resolv_conf, mask=relay.mask)  # forks, so before there are threads
+        sandbox = Sandbox(
+            argv, interface, resolv_conf, mask=relay.mask, environ=environ
+        )  # forks, so before there are threads
         try:
             from netstack.gateway import Gateway  # while the child makes its namespaces
 
@@ -130,6 +133,26 @@ def run(
         finally:
             sandbox.kill()
     return status
+
+
+def environment(config: Config) -> dict[str, str] | None:
+    """The command's environment where a proxy changes it, otherwise None.
+
+    Raises:
+        ConfigError: an option about proxies cannot be used.
+    """
+    from netstack.proxy.presence import configured, present
+
+    if not present(config, os.environ):
+        return None
+    from netstack.proxy.environment import guest_environment
+    from netstack.proxy.plan import Plan
+    from netstack.proxy.service import Finder
+
+    settings = Finder(
+        config, os.environ, lambda text: None
+    ).look()  # the gateway's own finder says what is wrong
+    return guest_environment(os.environ, settings, Plan.of(config, lambda name: None), configured(config))
 
 
 def command() -> click.Command:

@@ -1,0 +1,45 @@
+"""The pages that a guest sees when the proxy answers itself."""
+
+from __future__ import annotations
+
+import html
+from typing import NamedTuple
+
+__all__ = ["Page", "page"]
+
+TITLES = {
+    400: "Bad Request",
+    403: "Forbidden",
+    407: "Proxy Authentication Required",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    504: "Gateway Timeout",
+}
+
+
+class Page(NamedTuple):
+    """An answer of the proxy's own, which ends the connection."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+    reason: bytes
+
+
+def page(status: int, sentence: str, extra: tuple[tuple[str, str], ...] = ()) -> Page:
+    """A small HTML page that says in one sentence what is wrong; nothing in it is taken for markup."""
+    title = TITLES.get(status, "Error")
+    text = html.escape(sentence)
+    body = (
+        f"<!DOCTYPE html>\n<html><head><meta charset=utf-8><title>{status} {title}</title></head>\n"
+        f"<body><h1>{status} {title}</h1>\n<p>{text}</p>\n<hr><p><small>netstack</small></p></body></html>\n"
+    ).encode()
+    headers = (
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Connection", "close"),
+        *extra,
+    )
+    return Page(status, body, headers, title.encode())

@@ -1,0 +1,90 @@
+"""The part of the gateway that has a proxy, where there is a proxy to be had."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .config import Config
+from .log import logger
+from .proxy.presence import configured, present
+
+if TYPE_CHECKING:
+    import socket
+
+    from .engine import Engine
+    from .proxy.service import ProxyService
+    from .reach import Reach
+    from .services.dhcp4 import DhcpServer
+
+__all__ = ["ProxyMethods"]
+
+Prefix = tuple[str, int, int, int]  # address, length, port, protocol
+
+
+class ProxyMethods:
+    """The part of :class:`netstack.Gateway` that keeps a proxy (:mod:`netstack.proxy`)."""
+
+    config: Config
+    _engine: Engine
+    _dhcp: DhcpServer | None
+    _lock: threading.Lock
+    _virtual_ns: int
+    _proxy: ProxyService | None = None
+
+    def _reaching(self) -> Reach:
+        raise NotImplementedError
+
+    def _begin_proxy(self) -> None:
+        """What the options say is wrong at once, or in force at once."""
+        self._prefixes: dict[str, list[Prefix]] = {}
+        if configured(self.config):
+            self._make_proxy()
+
+    def _start_proxy(self) -> None:
+        """The gateway's threads run: the host's own settings count, and are followed."""
+        if self._proxy is None and present(self.config, os.environ):
+            self._make_proxy()
+        if self._proxy is not None:
+            self._proxy.start()
+
+    def _make_proxy(self) -> None:
+        from .proxy.service import Finder, ProxyService
+
+        warn = logger().warning
+        self._proxy = ProxyService(
+            self.config,
+            self._engine,
+            Finder(self.config, {} if self._virtual_ns else os.environ, lambda text: warn("%s", text)),
+            self._address_of,
+            self._dial_for_proxy,
+            lambda prefixes: self._set_prefixes("proxy", prefixes),
+            lambda text: logger().info("proxy: %s", text),
+            lambda text: warn("%s", text),
+        )
+
+    def _set_prefixes(self, owner: str, prefixes: list[Prefix]) -> None:
+        """The engine is told of everybody's together."""
+        self._prefixes[owner] = prefixes
+        self._engine.set_prefixes([prefix for each in self._prefixes.values() for prefix in each])
+
+    def _address_of(self, name: str) -> str | None:
+        with self._lock:
+            leases = self._dhcp.leases() if self._dhcp is not None else ()
+            return next((str(lease.address) for lease in leases if lease.name == name), None)
+
+    async def _dial_for_proxy(self, address: str, port: int) -> socket.socket:
+        import asyncio
+
+        sock, connected = self._reaching().dial_soon(address, port)
+        try:
+            await asyncio.wrap_future(connected)
+        except BaseException:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        return sock
+
+    def _proxy_counters(self) -> dict[str, Any]:
+        return self._proxy.counters() if self._proxy is not None else {}
