@@ -47,17 +47,44 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guests": {"config", "log", "names", "pending", "link", "host", "control.listeners"},
     "socks": {"config", "log", "pending", "publish", "reach", "control.socks"},
     "names": {"config", "log", "engine", "reach", "services", "nameservice"},
+    "tuning": {"config", "engine", "link"},
     "pending": {"config", "log", "engine", "reach", "services", "forwards", "control.loop", "nameservice"},
     "gateway": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "log", "engine", "forwards", "guests", "pending", "socks"},
+    | {
+        "nat",
+        "link",
+        "capture",
+        "config",
+        "log",
+        "engine",
+        "forwards",
+        "guests",
+        "pending",
+        "socks",
+        "tuning",
+    },
     "control.listeners": {"link"},  # the same
     "control.socks": {"services", "publish", "log", "engine", "reach", "config"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
     "control": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "engine", "gateway", "reach", "publish", "host_route", "__init__"},
+    | {
+        "nat",
+        "link",
+        "capture",
+        "config",
+        "config_file",
+        "engine",
+        "gateway",
+        "host_route",
+        "log",
+        "publish",
+        "reach",
+        "tuning",
+        "__init__",
+    },
     "testing": BOTTOM
     | PURE
     | {"nat", "link", "capture", "config", "engine", "gateway", "sandbox", "__init__"},

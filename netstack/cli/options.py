@@ -127,7 +127,13 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "Go out through this interface of the host only, whatever its routes say.",
     ),
     (("--outbound-address",), "text", None, "ADDRESS", "Go out from this address of the host."),
-    (("--mark",), "text", None, "NUMBER", "Mark outgoing packets (SO_MARK) for the host's routing rules and firewall."),
+    (
+        ("--mark",),
+        "text",
+        None,
+        "NUMBER",
+        "Mark outgoing packets (SO_MARK) for the host's routing rules and firewall.",
+    ),
     (
         ("--impair",),
         "text",
