@@ -30,6 +30,7 @@ class ServiceConfig:
         False  #: publish the ports of ``expose`` for each guest, on ports of the host that are free
     )
     expose: tuple[str, ...] = ()  #: PORT, PORT/udp or PORT-PORT
+    port_9p: str = ""  #: path of the Unix socket for VPNKit's control of ports over 9P; "" = none
     notify: str = (
         ""  #: a descriptor's number, or the path of a file, pipe or socket, for one JSON line an event
     )

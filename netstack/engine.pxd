@@ -10,6 +10,7 @@ cdef class Engine:
     cdef int mail_read, mail_write
     cdef polled *wake
     cdef dict links             # port -> the Python object that owns the link, if any
+    cdef object changing        # a lock: one at a time sets the path of links, or captures
     cdef Impairment impair_up, impair_down      # the bad path of every link that is the engine's own, or None
     cdef dict last_counters     # what counters() says once the engine is closed
     cdef int64_t call(self, int kind, void *arg, int64_t number) except? -1

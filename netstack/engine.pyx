@@ -1,10 +1,12 @@
 """One virtual network's data path, as Python sees it: made, told, run or stepped, and asked."""
+from libc.errno cimport EBUSY
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strncpy
 from os import strerror
+from threading import Lock
 
-from netstack.capture.pcap cimport pcap_close, pcap_open, pcap_writer
+from netstack.capture.pcap cimport pcap_begin, pcap_close, pcap_end, pcap_writer
 from netstack.host.clock cimport clock_now_ns, random_fill
 from netstack.host.poller cimport POLL_READ, poller_add, poller_free, poller_new
 from netstack.host.sync cimport flag_load
@@ -19,11 +21,10 @@ from netstack.link.stream cimport stream_link_new
 from netstack.link.stream import FRAMINGS
 from netstack.link.tap cimport tap_link_new
 from netstack.loop cimport (
-    CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_FORGET_PORT, CALL_HOLD, CALL_NAMES, CALL_NEIGHBOR, CALL_PCAP,
-    CALL_PORT_MAC, CALL_REMOVE_PORT,
-    CALL_SEND_UDP, MAX_PORTS, TIMER_FRAGMENTS, engine_call, engine_close_links,
-    engine_deadline, engine_look_at_links, engine_round, engine_run, engine_sink, engine_stop, engine_t, flow_info,
-    flows_arg, held_address, port_mac, udp_out,
+    CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_FORGET_PORT, CALL_HOLD, CALL_IMPAIR, CALL_NAMES, CALL_NEIGHBOR,
+    CALL_NEIGHBORS, CALL_PCAP, CALL_PCAP_STATE, CALL_PORT_MAC, CALL_REMOVE_PORT, CALL_SEND_UDP, MAX_PORTS,
+    TIMER_FRAGMENTS, engine_call, engine_close_links, engine_deadline, engine_look_at_links, engine_round, engine_run,
+    engine_sink, engine_stop, engine_t, held_address, impair_paths, pcap_state, port_mac, udp_out,
 )
 from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.command cimport (
@@ -41,13 +42,13 @@ from netstack.nat.flow cimport POLLED_WAKE, polled, socks_relay
 from netstack.nat.forward cimport dial_new, forward_new
 from netstack.nat.nat cimport nat_free, nat_make_tables, nat_new
 from netstack.nat.ping_guest cimport ping_new
+from netstack.nat.snapshot cimport flows_arg, flows_list, neighbors_arg, neighbors_list
 from netstack.services.dns_table cimport DnsTable
 from netstack.storage.counters cimport COUNTERS
 from netstack.storage.counters import NAMES
 from netstack.storage.mailbox cimport mailbox_take
 from netstack.storage.wheel cimport wheel_free, wheel_new, wheel_timer_init
 from netstack.switch cimport switch_free, switch_new
-from netstack.tcp.states import STATES
 from netstack.wire.addr cimport addr_from_object, addr_t, addr_to_object, addr_v4, v4_from_object
 
 
@@ -66,6 +67,7 @@ cdef class Engine:
         self.mail_read = -1
         self.mail_write = -1
         self.links = {}
+        self.changing = Lock()
         self.last_counters = {}
 
     def __init__(self, settings: dict):
@@ -310,16 +312,17 @@ cdef class Engine:
 
     cdef _add(self, link_t *link, int fd, owner):
         """``owner``: whose the link is; without one it is the engine's, and behind the bad path, if there is one."""
-        cdef int64_t port
+        cdef int64_t port = -1
         cdef link_t *behind
-        if self.impair_up is not None and owner is None:
-            behind = impaired_link_new(link, &self.impair_up.config, &self.impair_down.config,
-                                       self.e.counters)
-            if behind == NULL:
-                link.close(link)
-                raise MemoryError
-            link = behind
-        port = self.call(CALL_ADD_PORT, link, fd)
+        with self.changing:
+            if self.impair_up is not None and owner is None:
+                behind = impaired_link_new(link, &self.impair_up.config, &self.impair_down.config,
+                                           self.e.counters)
+                if behind == NULL:
+                    link.close(link)
+                    raise MemoryError
+                link = behind
+            port = self.call(CALL_ADD_PORT, link, fd)
         if port < 0:
             link.close(link)
             raise OSError(f"the link cannot be attached: at most {MAX_PORTS - 1} may be at one time")
@@ -336,6 +339,18 @@ cdef class Engine:
         self.links.pop(port, None)
         if self.e != NULL:
             self.call(CALL_FORGET_PORT, NULL, port)
+
+    def set_impairment(self, Impairment up, Impairment down) -> None:
+        """A bad path for all links but those in memory, now and later; with None a good one. What is held arrives."""
+        cdef impair_paths paths
+        memset(&paths, 0, sizeof(paths))
+        paths.whole = up is None
+        if up is not None:
+            paths.up, paths.down = up.config, down.config
+        with self.changing:
+            self.impair_up, self.impair_down = up, down
+            if self.call(CALL_IMPAIR, &paths, 0) < 0:
+                raise MemoryError
 
     # --- services
 
@@ -616,20 +631,25 @@ cdef class Engine:
             items[i].protocol = protocol
         self.call(COMMAND_PREFIXES, items, min(len(prefixes), 256))
 
-    def set_pcap(self, path: str | None, uint32_t snaplen=262144) -> None:
-        """Starts (or with None ends) the capture of all frames.
+    def start_capture(self, target, uint32_t snaplen=0, uint64_t limit=0) -> None:
+        """Begins to capture all frames as pcapng, to a path (created and truncated; ``-`` is standard output) or a
+        descriptor, the engine's then; ``snaplen`` bytes of each (0 = all), ``limit`` bytes in all (0 = no limit).
+        OSError: it cannot be written to, or (EBUSY) there is a capture; the descriptor is still the caller's."""
+        with self.changing:
+            if self.capture() is not None:
+                raise OSError(EBUSY, "a capture is running")
+            self.call(CALL_PCAP, pcap_begin(target, snaplen, limit), 0)
 
-        Raises:
-            OSError: the file cannot be written.
-        """
-        cdef pcap_writer *writer = NULL
-        cdef bytes name
-        if path is not None:
-            name = path.encode()
-            writer = pcap_open(name, snaplen)
-            if writer == NULL:
-                raise OSError(f"cannot write the capture file {path}")
-        self.call(CALL_PCAP, writer, 0)
+    def stop_capture(self) -> dict | None:
+        """Ends it and closes its file: what :meth:`capture` would say at the end, or None where there was none."""
+        writer = <size_t>self.call(CALL_PCAP, NULL, 0)
+        return pcap_end(<pcap_writer *><size_t>writer) if writer else None
+
+    def capture(self) -> dict | None:
+        """The capture that runs, or None: frames, lost, bytes, full (at its limit), error (errno)."""
+        cdef pcap_state state
+        return None if self.call(CALL_PCAP_STATE, &state, 0) < 0 else dict(
+            frames=state.records, lost=state.lost, bytes=state.bytes, full=bool(state.full), error=state.error)
 
     # --- what there is to know
 
@@ -661,33 +681,18 @@ cdef class Engine:
     def flows(self) -> list:
         """One dict for each flow: protocol, state, guest, peer, bytes_up, bytes_down, age, rtt (seconds), ..."""
         cdef flows_arg arg
-        cdef flow_info *f
-        cdef list out = []
-        cdef uint32_t i
         memset(&arg, 0, sizeof(arg))
         if self.call(CALL_FLOWS, &arg, 0) < 0:
             raise MemoryError
-        for i in range(arg.n):
-            f = &arg.items[i]
-            out.append({
-                "protocol": {1: "icmp", 6: "tcp", 17: "udp"}[f.protocol],
-                "state": STATES[f.state] if f.protocol == 6 else "",
-                "guest": str(addr_to_object(&f.guest)),
-                "guest_port": f.guest_port,
-                "peer": str(addr_to_object(&f.peer)),
-                "peer_port": f.peer_port,
-                "id": f.id,
-                "bytes_up": f.bytes_up,
-                "bytes_down": f.bytes_down,
-                "age": f.age_ns / 1e9,
-                "rtt": f.srtt_ns / 1e9,
-                "cwnd": f.cwnd,
-                "retransmits": f.retransmits,
-                "buffered_up": f.buffered_up,
-                "buffered_down": f.buffered_down,
-            })
-        free(arg.items)
-        return out
+        return flows_list(&arg)
+
+    def neighbors(self) -> list:
+        """Who has been seen on which link: (address as text, MAC, port)."""
+        cdef neighbors_arg arg
+        memset(&arg, 0, sizeof(arg))
+        if self.call(CALL_NEIGHBORS, &arg, 0) < 0:
+            raise MemoryError
+        return neighbors_list(&arg)
 
     @property
     def now_ns(self) -> int:

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from .config import SOURCE_RULES, Config, parse_mac
 from .engine import Engine
-from .errors import ConfigError, NetstackError
+from .errors import NetstackError
 from .guests import GuestMethods
 from .host.routes import RouteWatcher
 from .log import logger
 from .pending import Dialer, PendingFlow
 from .proxying import ProxyMethods
 from .socks import SocksMethods
+from .tuning import TuningMethods, paths_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .forwards import Forwards
-    from .link.impair import Impairment
 
 __all__ = ["Gateway", "start"]
 
@@ -52,7 +52,7 @@ BUFFER_INITIAL = 1 << 19
 ) = range(1, 8)
 
 
-class Gateway(GuestMethods, SocksMethods, ProxyMethods):
+class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
     """A virtual network with its gateway, as a context manager.
 
     Args:
@@ -76,18 +76,14 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods):
         self._forwards: Forwards | None = None
         self._routes = RouteWatcher()
         self._begin_guests()
+        self._begin_tuning()
         self._begin_pending(dialer)
         try:
             self._engine = Engine(self._settings(now_ns))
             self._begin_names()
             self._begin_proxy()
             if self.config.pcap:
-                try:
-                    self._engine.set_pcap(self.config.pcap)
-                except OSError:
-                    raise ConfigError(
-                        f"the capture file {self.config.pcap} cannot be written: give a path in a writable folder"
-                    ) from None
+                self.start_capture(self.config.pcap)
             if self.config.gateway_forwards or self.config.forwards:
                 from .forwards import Forwards
 
@@ -160,23 +156,8 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods):
             "congestion": CONGESTION[c.tcp_congestion],
             "keepalive_ns": ns(c.tcp_keepalive),
             "time_wait_ns": ns(TIME_WAIT_SECONDS),
-            "impair": self._impairment(),
+            "impair": paths_of(c.impair_up, c.impair_down),
         }
-
-    def _impairment(self) -> tuple[Impairment, Impairment] | None:
-        """The bad paths (up, down) of the settings, each with its own chance."""
-        if not self.config.impair_up and not self.config.impair_down:
-            return None
-        from .link.impair import Impairment
-
-        ways = []
-        for key, seed in (("impair_up", 1), ("impair_down", 2)):
-            text = getattr(self.config, key)
-            try:
-                ways.append(Impairment.parse(text if "seed=" in text else f"seed={seed} {text}"))
-            except ValueError as err:
-                raise ConfigError(f"{key} {text!r} cannot be used: {err}") from None
-        return ways[0], ways[1]
 
     # --- life
 
@@ -256,6 +237,10 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods):
     def flows(self) -> list[dict[str, Any]]:
         """The flows that there are, a dict each (see :meth:`netstack.engine.Engine.flows`)."""
         return self._engine.flows()
+
+    def neighbors(self) -> list[tuple[str, bytes, int]]:
+        """Who has been seen on which link: (address as text, MAC, port)."""
+        return self._engine.neighbors()
 
     # --- virtual time
 

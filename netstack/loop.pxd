@@ -5,6 +5,7 @@ from netstack.host.poller cimport poller_t
 from netstack.host.sync cimport pthread_cond_t, pthread_mutex_t
 from netstack.iface.interface cimport iface_t
 from netstack.iface.neighbors cimport neighbor
+from netstack.link.impair cimport impair_config
 from netstack.link.link cimport link_t
 from netstack.nat.context cimport nat_t
 from netstack.nat.flow cimport polled
@@ -12,7 +13,6 @@ from netstack.storage.frame cimport frame_meta
 from netstack.host.sockets cimport iovec
 from netstack.storage.wheel cimport wheel_t, wheel_timer
 from netstack.switch cimport switch_t
-from netstack.wire.addr cimport addr_t
 
 cdef enum:
     MAX_PORTS = 256             # links; the gateway is port 0
@@ -51,6 +51,9 @@ cdef enum call_kind:
     CALL_FORGET_PORT = 10
     CALL_PORT_MAC = 11
     CALL_HOLD = 12
+    CALL_PCAP_STATE = 13
+    CALL_IMPAIR = 14
+    CALL_NEIGHBORS = 15
 
 ctypedef struct call_t:
     call_t *next
@@ -61,6 +64,10 @@ ctypedef struct call_t:
     int64_t result
     pthread_mutex_t lock
     pthread_cond_t ready
+
+ctypedef struct impair_paths:   # CALL_IMPAIR: of every link that is the engine's own; whole = a good path again
+    impair_config up, down
+    uint8_t whole
 
 ctypedef struct udp_out:        # CALL_SEND_UDP: a datagram of the gateway's services
     neighbor to                 # address, MAC and port; need not be in the table
@@ -79,24 +86,10 @@ ctypedef struct held_address:   # CALL_HOLD
     uint8_t let_go              # nobody holds it any more
     int port                    # -1 = not known yet
 
-ctypedef struct flow_info:
-    uint8_t protocol
-    uint8_t state
-    addr_t guest
-    addr_t peer
-    uint16_t guest_port
-    uint16_t peer_port
-    uint64_t id
-    uint64_t bytes_up, bytes_down
-    uint64_t age_ns
-    uint64_t srtt_ns
-    uint64_t retransmits
-    uint32_t cwnd
-    uint32_t buffered_up, buffered_down
-
-ctypedef struct flows_arg:
-    flow_info *items
-    uint32_t n
+ctypedef struct pcap_state:     # CALL_PCAP_STATE: -1 when nothing is captured
+    uint64_t records, lost, bytes
+    int error
+    uint8_t full
 
 ctypedef struct engine_t:
     nat_t *nat

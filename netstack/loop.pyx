@@ -7,7 +7,7 @@ Other threads ask by calls, which the engine runs between bursts; what the engin
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
-from netstack.capture.pcap cimport pcap_close, pcap_flush, pcap_part, pcap_write, pcap_writer
+from netstack.capture.pcap cimport pcap_flush, pcap_part, pcap_write, pcap_writer
 from netstack.host.clock cimport clock_now_ns, clock_realtime_ns
 from netstack.host.poller cimport (
     POLL_READ, POLL_WRITE, poller_add, poller_event, poller_rearm, poller_remove, poller_wait,
@@ -24,11 +24,15 @@ from netstack.iface.neighbors cimport neighbor, neighbors_find, neighbors_forget
 from netstack.iface.packet cimport packet
 from netstack.iface.source cimport SOURCE_HELD, source_check, source_hold
 from netstack.link.framing cimport framing_send
+from netstack.link.impaired cimport (
+    impaired_change, impaired_is_over, impaired_link_new, impaired_unwrap, is_impaired,
+)
 from netstack.link.link cimport LINK_ABSENT, LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
 from netstack.nat.command cimport COMMAND_FIRST, nat_command
-from netstack.nat.context cimport MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send_icmp_error, nat_send_udp, nat_t
-from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled, tcp_flow, udp_flow
+from netstack.nat.context cimport MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send_icmp_error, nat_send_udp
+from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled
 from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer
+from netstack.nat.snapshot cimport flows_arg, nat_neighbors, nat_snapshot, neighbors_arg
 from netstack.nat.tcp_host cimport tcp_host_attach
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.counters cimport (
@@ -36,7 +40,6 @@ from netstack.storage.counters cimport (
     LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL, SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count, counter,
 )
 from netstack.storage.frame cimport frame_meta
-from netstack.storage.table cimport table_len, table_next
 from netstack.storage.wheel cimport (
     wheel_arm, wheel_cancel, wheel_expire, wheel_next, wheel_timer, wheel_timer_init,
 )
@@ -64,11 +67,13 @@ cdef void record(engine_t *e, const iovec *iov, int n) noexcept nogil:
     cdef pcap_part[8] parts
     cdef int i
     cdef uint32_t length = 0
+    if e.pcap.full:
+        return
     for i in range(n):
         parts[i].data = <const uint8_t *>iov[i].iov_base
         parts[i].length = <uint32_t>iov[i].iov_len
         length += <uint32_t>iov[i].iov_len
-    if not pcap_write(e.pcap, clock_realtime_ns(), parts, n, length):
+    if not pcap_write(e.pcap, clock_realtime_ns(), parts, n, length) and not e.pcap.full:
         count(e.counters, PCAP_LOST)
     e.pcap_dirty = 1
 
@@ -348,59 +353,49 @@ cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
     return i
 
 
-cdef int64_t snapshot(engine_t *e, flows_arg *arg) noexcept nogil:
-    """Copies what is known of every flow."""
-    cdef nat_t *nat = e.nat
-    cdef uint32_t total = table_len(nat.tcp_table) + table_len(nat.udp_table) + table_len(nat.ping_table)
-    cdef uint32_t cursor = 0
-    cdef tcp_flow *t
-    cdef flow_info *out
-    arg.n = 0
-    arg.items = <flow_info *>calloc(total + 1, sizeof(flow_info))
-    if arg.items == NULL:
+cdef int64_t describe_capture(engine_t *e, pcap_state *out) noexcept nogil:
+    if e.pcap == NULL:
         return -1
-    t = <tcp_flow *>table_next(nat.tcp_table, &cursor)
-    while t != NULL and arg.n < total:
-        out = &arg.items[arg.n]
-        arg.n += 1
-        out.protocol = 6
-        out.state = t.tcb.state
-        out.guest = t.key.guest
-        out.peer = t.key.peer
-        out.guest_port = t.key.guest_port
-        out.peer_port = t.key.peer_port
-        out.id = t.id
-        out.bytes_up = t.bytes_up
-        out.bytes_down = t.bytes_down
-        out.age_ns = e.now_ns - t.opened_ns
-        out.srtt_ns = t.tcb.srtt_ns
-        out.cwnd = t.tcb.cwnd
-        out.retransmits = t.retransmits
-        out.buffered_up = <uint32_t>(t.tcb.rcv_ring.tail - t.tcb.rcv_ring.head)
-        out.buffered_down = <uint32_t>(t.tcb.snd_ring.tail - t.tcb.snd_ring.head)
-        t = <tcp_flow *>table_next(nat.tcp_table, &cursor)
-    datagram_flows(e, arg, total, False)
-    datagram_flows(e, arg, total, True)
+    out.records = e.pcap.records
+    out.lost = e.pcap.lost
+    out.bytes = e.pcap.accepted
+    out.error = e.pcap.error
+    out.full = e.pcap.full
     return 0
 
 
-cdef void datagram_flows(engine_t *e, flows_arg *arg, uint32_t total, bint ping) noexcept nogil:
-    cdef uint32_t cursor = 0
-    cdef flow_info *out
-    cdef udp_flow *u
-    u = <udp_flow *>table_next(e.nat.ping_table if ping else e.nat.udp_table, &cursor)
-    while u != NULL and arg.n < total:
-        out = &arg.items[arg.n]
-        arg.n += 1
-        out.protocol = 1 if ping else 17
-        out.guest = u.key.guest
-        out.guest_port = u.key.guest_port
-        out.peer = u.last_peer
-        out.peer_port = u.last_peer_port
-        out.bytes_up = u.bytes_up
-        out.bytes_down = u.bytes_down
-        out.age_ns = e.now_ns - u.last_ns
-        u = <udp_flow *>table_next(e.nat.ping_table if ping else e.nat.udp_table, &cursor)
+cdef void put_link(engine_t *e, port_t *port, link_t *link) noexcept nogil:
+    """Another link in a port's place: the same one behind a bad path, or without it."""
+    port.link = link
+    port.lost = link.tx_lost
+    port.readable = 1
+    port.unflushed = 1
+    if port.blocked:
+        unblock(e, port)            # what the other one waited for is tried again
+    else:
+        has_room(e, port)
+
+
+cdef int64_t impair_links(engine_t *e, const impair_paths *paths) noexcept nogil:
+    """The bad path of all links that there are, but those in memory (no descriptor); -1: no memory for one of them."""
+    cdef link_t *link
+    cdef port_t *port
+    cdef int64_t rc = 0
+    cdef int i
+    for i in range(1, e.n_ports):
+        port = e.ports[i]
+        if port == NULL or port.closed or port.link.fd < 0:
+            continue
+        if is_impaired(port.link):
+            impaired_change(port.link, &paths.up, &paths.down, paths.whole, e.now_ns)
+        elif not paths.whole:
+            link = impaired_link_new(port.link, &paths.up, &paths.down, e.counters)
+            if link == NULL:
+                rc = -1
+                continue
+            link.advance(link, e.now_ns)
+            put_link(e, port, link)
+    return rc
 
 
 cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
@@ -408,6 +403,7 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
     cdef neighbor *known
     cdef port_mac *given
     cdef held_address *held
+    cdef size_t before
     if call.kind == CALL_ADD_PORT:
         return add_port(e, <link_t *>call.arg, <int>call.number)
     if call.kind == CALL_REMOVE_PORT:
@@ -440,12 +436,18 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
         e.nat.names = <const dns_table *>call.arg
         return 0
     if call.kind == CALL_FLOWS:
-        return snapshot(e, <flows_arg *>call.arg)
-    if call.kind == CALL_PCAP:
-        if e.pcap != NULL:
-            pcap_close(e.pcap)
+        return nat_snapshot(e.nat, <flows_arg *>call.arg, e.now_ns)
+    if call.kind == CALL_NEIGHBORS:
+        return nat_neighbors(e.nat, <neighbors_arg *>call.arg)
+    if call.kind == CALL_PCAP:          # the one before is the caller's to close, which may wait for a reader
+        before = <size_t>e.pcap
         e.pcap = <pcap_writer *>call.arg
-        return 0
+        e.pcap_dirty = 0
+        return <int64_t>before
+    if call.kind == CALL_PCAP_STATE:
+        return describe_capture(e, <pcap_state *>call.arg)
+    if call.kind == CALL_IMPAIR:
+        return impair_links(e, <const impair_paths *>call.arg)
     if call.kind >= COMMAND_FIRST:
         return nat_command(e.nat, call.kind, call.arg, call.number, e.now_ns)
     return -1
@@ -486,6 +488,8 @@ cdef void advance_links(engine_t *e) noexcept nogil:
         if link.advance != NULL:
             link.advance(link, e.now_ns)
             e.ports[i].readable = 1
+            if is_impaired(link) and impaired_is_over(link):
+                put_link(e, e.ports[i], impaired_unwrap(link))
 
 
 cdef uint64_t engine_deadline(engine_t *e) noexcept nogil:

@@ -8,15 +8,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .config import Config
+from .config import Config, parse_mac
 from .errors import ConfigError
 from .nameservice import NameService
+from .services.added_names import record_text
 from .services.dns_names import search_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .engine import Engine
     from .reach import Reach
-    from .services.dhcp4 import DhcpServer
+    from .services.dhcp4 import DhcpServer, Lease
 
 __all__ = ["NameMethods", "reserved_mac"]
 
@@ -121,6 +124,40 @@ class NameMethods:
         if self._reach is not None:
             self._reach.guests_changed()
 
+    def names(self) -> list[tuple[str, str, str, bool]]:
+        """Every record that the gateway answers itself: name, type, value in text, and whether it was added."""
+        table, added = self.dns.table, self.dns.added.records
+        return [
+            (name, kind, record_text(kind, data), (kind, data) in added.get(name, ()))
+            for name, records in sorted(table.names.items())
+            for kind, data in records
+        ]
+
+    def zones(self) -> tuple[str, ...]:
+        """Below these a name that is not in the table does not exist, and nobody else is asked."""
+        return self.dns.table.zones
+
+    def add_names(
+        self, *records: tuple[str, str, str], zones: Iterable[str] = (), replace: bool = False
+    ) -> None:
+        """Adds DNS records (name, type, value in text, such as ("mail.internal", "MX", "10 web.internal")), and zones.
+
+        What is added stands in place of what the gateway would answer otherwise for that name and type. With
+        ``replace``, records of the same name and type that were added before go.
+
+        Raises:
+            ConfigError: one of them cannot be; then none is added.
+        """
+        self.dns.change_added(lambda added: added.adding_all(records, zones, replace))
+
+    def remove_names(self, name: str, kind: str | None = None, value: str | None = None) -> int:
+        """Removes records that were added, those of a type or of a value only where given; how many there were.
+
+        Raises:
+            ConfigError: the name, the type or the value cannot be.
+        """
+        return -self.dns.change_added(lambda added: added.removing(name, kind, value))
+
     def address_within(self, address: ipaddress.IPv4Address) -> bool:
         """Whether an address is one of the guests' pool."""
         first, last = (ipaddress.IPv4Address(a) for a in (self.config.first_guest, self.config.last_guest))
@@ -146,6 +183,42 @@ class NameMethods:
         with self._lock:
             if self._dhcp_server().unreserve(mac):
                 self._leases_changed(-1, mac)
+
+    def reserve(self, mac: str, address: str | None = None, name: str = "") -> Lease:
+        """Ties an address (None: the one it has, or a free one) to a MAC for good, and a name to the address.
+
+        Raises:
+            ConfigError: it is not a MAC, an address or a name, or the address is another's.
+        """
+        raw = parse_mac("mac", mac)
+        with self._lock:
+            server = self._dhcp_server()
+            for lease in server.leases(self._now()) if address is not None else ():
+                if str(lease.address) == address and lease.mac != raw and lease.state in ("bound", "offered"):
+                    raise ConfigError(
+                        f"address {address} is leased to {lease.mac.hex(':') or 'another guest'}: release it first"
+                    )
+            taken = server.reserve(raw, address, name, self._now())
+            self._leases_changed(-1, raw)
+            return next(lease for lease in server.leases() if lease.address == taken)
+
+    def release(self, address: str) -> bool:
+        """An address is free for others, whether it was leased or reserved; False when nobody has it.
+
+        A guest that goes on using it learns of it when it renews its lease.
+
+        Raises:
+            ConfigError: it is not an address.
+        """
+        try:
+            wanted = ipaddress.IPv4Address(address)
+        except ValueError:
+            raise ConfigError(f"{address!r} is not an IPv4 address") from None
+        with self._lock:
+            if not self._dhcp_server().release(wanted):
+                return False
+            self._leases_changed()
+            return True
 
     def _leases_changed(self, port: int = -1, mac: bytes = b"") -> None:
         self._publish_names()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 from .log import logger
+from .services.added_names import AddedNames
 from .services.dns_names import merge_names, parse_name, reverse_zones
 from .services.dns_servers import NameServer, Routes, merge_routes, parse_routes, zone_name
 from .services.dns_table import DnsTable
@@ -56,6 +57,7 @@ class NameService:
 
     Attributes:
         table: the names that the gateway answers itself, as they are now.
+        added: those of them that were added over the control API.
         search: the domains in which the host completes short names.
         routes: who knows which zone ("" is everything else), as it is now.
     """
@@ -66,6 +68,7 @@ class NameService:
         self._control_loop = control_loop
         self._lock = threading.RLock()
         self._set: dict[str, list[tuple[str, Any]]] = {}
+        self.added = AddedNames()
         self._zones: dict[str, None] = {}
         self._given = self._given_names()
         self._leases: dict[str, list[tuple[str, Any]]] = {}
@@ -114,8 +117,10 @@ class NameService:
                 self._leases = {name: [("A", address)] for name, address in leases}
             c = self._config
             table = DnsTable(
-                merge_names(self._set, self._given, self._leases, self._hosts),
-                zones=dict.fromkeys((*reverse_zones(c.network), *map(zone_name, c.zones), *self._zones)),
+                merge_names(self.added.table(), self._set, self._given, self._leases, self._hosts),
+                zones=dict.fromkeys(
+                    (*reverse_zones(c.network), *map(zone_name, c.zones), *self._zones, *self.added.zones)
+                ),
                 ttl=c.names_ttl,
                 reverse=True,
             )
@@ -178,6 +183,23 @@ class NameService:
                 mapping.clear()
                 mapping.update(before)
                 raise
+
+    def change_added(self, change: Callable[[AddedNames], AddedNames]) -> int:
+        """Changes the records that are told apart from those of :meth:`set`, and go before them: the control API's.
+        By how many they have grown.
+
+        Raises:
+            ConfigError: the names cannot stand together; they are as before.
+        """
+        with self._lock:
+            before = self.added
+            self.added = change(before)
+            try:
+                self.publish()
+            except ConfigError:
+                self.added = before
+                raise
+            return len(self.added) - len(before)
 
     # --- hooks
 

@@ -30,7 +30,15 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 
 
 class PublishError(NetstackError):
-    """A port cannot be published; the message names it and says what to do."""
+    """A port cannot be published; the message names it and says what to do.
+
+    Attributes:
+        errno: the system's reason, 0 where it is not the system that refuses.
+    """
+
+    def __init__(self, text: str, errno: int = 0) -> None:
+        super().__init__(text)
+        self.errno = errno
 
 
 @dataclass(frozen=True)
@@ -215,7 +223,7 @@ def _bind_all(spec: PortSpec) -> list[tuple[socket.socket, int]]:
                 except OSError as err:
                     if address == "::" and err.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                         continue
-                    raise PublishError(_sentence(spec, address, port, err)) from None
+                    raise PublishError(_sentence(spec, address, port, err), err.errno or 0) from None
                 undo.callback(sock.close)
                 out.append((sock, spec.guest_port + offset))
                 if port == 0:
@@ -263,10 +271,11 @@ def _bind_unix(path: str) -> socket.socket:
         sock.close()
         if err.errno == errno.EADDRINUSE:
             raise PublishError(
-                f"the Unix socket {path} is in use: end its server, or give another path"
+                f"the Unix socket {path} is in use: end its server, or give another path", errno.EADDRINUSE
             ) from None
         raise PublishError(
-            f"the Unix socket {path} cannot be made: {err.strerror or err}; give a path in a folder that is yours"
+            f"the Unix socket {path} cannot be made: {err.strerror or err}; give a path in a folder that is yours",
+            err.errno or 0,
         ) from None
     return sock
 

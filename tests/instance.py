@@ -102,8 +102,8 @@ class Instance:
 
 
 @contextlib.contextmanager
-def guest_of(instance: Instance) -> Iterator[None]:
-    """A guest at `GUEST` that echoes what comes to `GUEST_PORT`."""
+def guest_of(instance: Instance) -> Iterator[int]:
+    """A guest at `GUEST` that echoes what comes to `GUEST_PORT`; a process in its namespaces."""
     argv = ("unshare", "-rn", "sh", "-c", SCRIPT, sys.executable, instance.guests, ECHO)
     process = subprocess.Popen(
         argv,
@@ -117,11 +117,18 @@ def guest_of(instance: Instance) -> Iterator[None]:
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "listens\n"
-        yield
+        yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # the relay and the server are of its session
         process.wait()
         process.stdout.close()
+
+
+def inside(guest: int, *argv: str) -> str:
+    """What a program prints in the guest's namespaces."""
+    enter = ("nsenter", "-t", str(guest), "-U", "-n", "--preserve-credentials", "--")
+    done = subprocess.run([*enter, *argv], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    return done.stdout
 
 
 def address_of(text: str) -> tuple[str, int]:

@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "control.loop",
         "nameservice",
     },
+    "tuning": {"config", "engine", "link"},
     "gateway": BOTTOM
     | PURE
     | {
@@ -74,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pending",
         "proxying",
         "socks",
+        "tuning",
     },
     "control.listeners": {"link"},  # the same
     "control.socks": {"services", "publish", "log", "engine", "reach", "config"},  # the same
@@ -81,7 +83,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
     "control": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "engine", "gateway", "reach", "publish", "host_route", "__init__"},
+    | {
+        "nat",
+        "link",
+        "capture",
+        "config",
+        "config_file",
+        "engine",
+        "gateway",
+        "host_route",
+        "log",
+        "publish",
+        "reach",
+        "tuning",
+        "__init__",
+    },
     "testing": BOTTOM
     | PURE
     | {"nat", "link", "capture", "config", "engine", "gateway", "sandbox", "__init__"},

@@ -11,7 +11,7 @@ import sys
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.errno cimport EAGAIN, EINTR, EIO, EPIPE, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset, strcmp
@@ -92,7 +92,7 @@ cdef void write_file_header(pcap_writer *w) noexcept nogil:
     put16(p + 18, 1)
     p[20] = 9
     put32(p + INTERFACE_LENGTH - 4, INTERFACE_LENGTH)
-    w.used = SECTION_LENGTH + INTERFACE_LENGTH
+    w.accepted = w.used = SECTION_LENGTH + INTERFACE_LENGTH
 
 
 cdef int open_standard_output() noexcept nogil:
@@ -108,9 +108,7 @@ cdef int open_standard_output() noexcept nogil:
     return fd if fd >= 0 else fcntl(1, F_DUPFD_CLOEXEC, 3)
 
 
-cdef pcap_writer *pcap_open(const char *path, uint32_t snaplen) noexcept nogil:
-    cdef struct_stat st
-    cdef int failure
+cdef pcap_writer *writer_new(uint32_t snaplen) noexcept nogil:
     cdef pcap_writer *w = <pcap_writer *>calloc(1, sizeof(pcap_writer))
     if w == NULL:
         return NULL
@@ -119,6 +117,27 @@ cdef pcap_writer *pcap_open(const char *path, uint32_t snaplen) noexcept nogil:
         free(w)
         return NULL
     w.snaplen = snaplen if 0 < snaplen <= PCAP_MAX_SNAPLEN else PCAP_MAX_SNAPLEN
+    return w
+
+
+cdef pcap_writer *pcap_open_fd(int fd, uint32_t snaplen) noexcept nogil:
+    cdef struct_stat st
+    cdef pcap_writer *w = writer_new(snaplen)
+    if w == NULL:
+        return NULL
+    w.fd = fd
+    if fstat(fd, &st) == 0 and S_ISFIFO(st.st_mode):
+        fcntl(fd, F_SETFL, O_NONBLOCK)
+    write_file_header(w)
+    return w
+
+
+cdef pcap_writer *pcap_open(const char *path, uint32_t snaplen) noexcept nogil:
+    cdef struct_stat st
+    cdef int failure
+    cdef pcap_writer *w = writer_new(snaplen)
+    if w == NULL:
+        return NULL
     if strcmp(path, "-") == 0:
         w.fd = open_standard_output()
     else:
@@ -213,6 +232,9 @@ cdef int pcap_write(
         captured = present
     padded = (captured + 3) & ~<size_t>3
     length = padded + ENHANCED_OVERHEAD
+    if w.full or (w.limit and w.accepted + length > w.limit):
+        w.full = 1
+        return 0
     if PCAP_BUFFER - w.used < length and room_after_flush(w, length) < length or w.error:
         w.lost += 1
         return 0
@@ -236,6 +258,7 @@ cdef int pcap_write(
     memset(p, 0, padded)
     put32(p + padded, <uint32_t>length)
     w.used += length
+    w.accepted += length
     w.records += 1
     return 1
 
@@ -258,6 +281,31 @@ cdef int pcap_close(pcap_writer *w) noexcept nogil:
     free(w.buffer)
     free(w)
     return -error
+
+
+cdef pcap_writer *pcap_begin(target, uint32_t snaplen, uint64_t limit) except NULL:
+    cdef pcap_writer *w
+    cdef bytes name
+    if isinstance(target, int):
+        w = pcap_open_fd(target, snaplen)
+    else:
+        name = os.fsencode(target)
+        if b"\0" in name:
+            raise OSError(EINVAL, os.strerror(EINVAL), target)
+        w = pcap_open(name, snaplen)
+    if w == NULL:
+        raise OSError(errno, os.strerror(errno), target)
+    w.limit = limit
+    pcap_flush(w)
+    return w
+
+
+cdef dict pcap_end(pcap_writer *w):
+    cdef int code
+    out = {"frames": w.records, "lost": w.lost, "bytes": w.accepted, "full": bool(w.full)}
+    with nogil:                 # it may wait for the reader of a pipe, as nobody else does
+        code = pcap_close(w)
+    return out | {"error": -code}
 
 
 @cython.final

@@ -30,6 +30,11 @@ COMMANDS = (
     "connect",
     "route",
     "dissect",
+    "leases",
+    "dns",
+    "capture",
+    "impair",
+    "log-level",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for
@@ -50,7 +55,7 @@ class LazyGroup(click.Group):
         """The command, or None when there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"netstack.cli.{cmd_name}").command()
+        command = import_module(f"netstack.cli.{cmd_name.replace('-', '_')}").command()
         assert isinstance(command, click.Command)
         return command
 

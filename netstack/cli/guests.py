@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from netstack.cli.instance import as_json, instance_options, table
+from netstack.cli.leases import lease_table
 
 __all__ = ["command"]
 
@@ -21,20 +20,7 @@ def guests(instance: str | None, in_json: bool) -> int:
     if in_json:
         as_json(answer)
         return 0
-    now = time.time()
-    table(
-        ("ADDRESS", "MAC", "NAME", "STATE", ">EXPIRES"),
-        (
-            (
-                g["address"],
-                g["mac"],
-                g["name"],
-                g["state"],
-                "never" if g["expires"] is None else f"{max(0, g['expires'] - now):.0f}s",
-            )
-            for g in answer["guests"]
-        ),
-    )
+    lease_table(answer["guests"])
     click.echo()
     table((">PORT", "LINK"), ((x["port"], x["link"]) for x in answer["links"]))
     return 0

@@ -60,6 +60,12 @@ _OPTIONS = (
         show_default=True,
         help=SOURCES,
     ),
+    click.option(
+        "--port-9p",
+        "port_9p",
+        metavar="PATH",
+        help="Serve VPNKit's control of ports over 9P at this Unix socket.",
+    ),
     click.option("--notify", metavar="FD|PATH", help=EVENTS),
     click.option(
         "--log-format",
@@ -105,7 +111,7 @@ def effective(ctx: click.Context, given: dict[str, Any]) -> ServiceConfig:
     if given["guest"]:
         changes["leases"] = (*base.network.leases, *map(parse_guest, given["guest"]))
     service: dict[str, Any] = {"network": base.network.replace(**changes)}
-    for key in ("api", "notify", "log_format", "log_level", "publish_all"):
+    for key in ("api", "port_9p", "notify", "log_format", "log_level", "publish_all"):
         if key in said:
             service[key] = given[key]
     places = (*given["listen"], *(f"tap:{name}" for name in given["tap"]))
@@ -118,7 +124,7 @@ def effective(ctx: click.Context, given: dict[str, Any]) -> ServiceConfig:
 
 def set_up_log(config: ServiceConfig) -> None:
     """The package's log goes to standard error."""
-    from netstack.control.notify import EventStream, JsonFormatter
+    from netstack.control.notify import EventStream, JsonFormatter, set_log_level
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -129,7 +135,7 @@ def set_up_log(config: ServiceConfig) -> None:
     log.addHandler(handler)
     if config.notify:
         log.addHandler(EventStream(config.notify))
-    log.setLevel(config.log_level.upper())
+    set_log_level(config.log_level)
     log.propagate = False
 
 
@@ -155,7 +161,11 @@ def run(config: ServiceConfig, verbose: bool) -> int:
         heard = gateway.listen_for_guests(*places)
         for place in heard:
             log.info("guests come in at %s", place)
-        with api(gateway, config.api, heard), exposing(gateway, config):
+        with (
+            port_9p(gateway, config.port_9p),
+            api(gateway, config.api, heard),
+            exposing(gateway, config),
+        ):
             log.info("ready", extra={"event": "ready", "listen": heard})
             sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
             wait(gateway, stop, once)
@@ -166,6 +176,15 @@ def run(config: ServiceConfig, verbose: bool) -> int:
     finally:
         gateway.stop()
     return 0
+
+
+def port_9p(gateway: Gateway, path: str) -> AbstractContextManager[object]:
+    """VPNKit's control of ports, where it is asked for."""
+    if not path:
+        return nullcontext()
+    from netstack.control.port9p import Port9pServer
+
+    return Port9pServer(gateway, path)
 
 
 def api(gateway: Gateway, where: str, heard: list[str]) -> AbstractContextManager[object]:

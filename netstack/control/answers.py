@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 __all__ = [
+    "AddName",
+    "Capture",
+    "CaptureState",
     "Connect",
     "Error",
     "Flow",
     "Flows",
     "Guest",
     "Guests",
+    "Impairment",
     "Info",
+    "Leases",
     "Link",
+    "LogLevel",
+    "Name",
+    "Names",
     "Ping",
     "PingReply",
     "Port",
     "Ports",
     "Publish",
+    "Reserve",
     "Route",
     "RouteDevice",
     "RouteOffer",
     "Routes",
+    "StartCapture",
     "Stopping",
 ]
 
@@ -76,6 +87,84 @@ class Guests(Message):
 
     guests: list[Guest]
     links: list[Link]
+
+
+class Leases(Message):
+    """The addresses given out, in their order."""
+
+    leases: list[Guest]
+
+
+class Reserve(Message):
+    """An address (null: the one it has, or a free one) for a MAC, and a name for the address."""
+
+    mac: str
+    address: str | None = None
+    name: str = ""
+
+
+class AddName(Message):
+    """A DNS record in the text of zone files: ``10 mail.internal`` for MX, ``0 5 80 web.internal`` for SRV."""
+
+    name: str
+    type: Literal["A", "AAAA", "CNAME", "TXT", "MX", "SRV", "PTR", "NS"]
+    value: str
+
+
+class Name(Message):
+    """A DNS record that the gateway answers. ``added``: over this API; others come from settings and leases."""
+
+    name: str
+    type: str
+    value: str
+    added: bool
+
+
+class Names(Message):
+    """The records by name; below a zone a name that has none does not exist."""
+
+    names: list[Name]
+    zones: list[str]
+
+
+class StartCapture(Message):
+    """A capture to a file: its absolute path, created and truncated. 0 is no limit of bytes or seconds."""
+
+    path: Annotated[str, Meta(pattern="^/[^\\x00]*$", max_length=4096)]
+    snaplen: Annotated[int, Meta(ge=0, le=262144)] = 0
+    bytes: Annotated[int, Meta(ge=0, le=1 << 62)] = 1 << 30
+    seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+
+
+class Capture(Message):
+    """A capture. ``since`` is in seconds since 1970; ``full``: it has come to its limit; ``error``: what ended it."""
+
+    target: str
+    since: float
+    frames: int
+    lost: int
+    bytes: int
+    full: bool
+    error: str
+
+
+class CaptureState(Message):
+    """The capture that runs, if any."""
+
+    capture: Capture | None
+
+
+class Impairment(Message):
+    """The path of the links from the guests and to them, such as ``loss=1%,delay=20ms``; empty is a good one."""
+
+    up: str = ""
+    down: str = ""
+
+
+class LogLevel(Message):
+    """The least that is logged."""
+
+    level: Literal["debug", "info", "warning", "error"]
 
 
 class Flow(Message):

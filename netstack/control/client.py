@@ -41,6 +41,26 @@ class Client:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    def stream(self, path: str) -> Iterator[bytes]:
+        """What comes in answer to a GET, as it comes, until the instance ends it.
+
+        Raises:
+            InstanceError: the instance refuses, or goes away.
+        """
+        connection = _Connection(self.path)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise InstanceError(json.loads(answer.read())["error"])
+            connection.sock.settimeout(None)
+            while chunk := answer.read1(1 << 16):
+                yield chunk
+        except (OSError, http.client.HTTPException) as err:
+            raise InstanceError(f"the instance at {self.path} has gone: {err}") from None
+        finally:
+            connection.close()
+
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """A request's answer: JSON decoded, other text as it is, None where there is none.
 

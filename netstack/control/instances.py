@@ -16,11 +16,11 @@ import stat
 
 from netstack.errors import NetstackError
 
-__all__ = ["InstanceError", "listening", "place", "running", "runtime_directory"]
+__all__ = ["BACKLOG", "InstanceError", "listening", "place", "running", "runtime_directory"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SUFFIX = ".sock"
-BACKLOG = 64
+BACKLOG = 256
 
 
 class InstanceError(NetstackError):
@@ -113,8 +113,8 @@ def running() -> dict[str, str]:
     return found
 
 
-def listening(path: str) -> socket.socket:
-    """A listening socket at a path, of mode 0600.
+def listening(path: str, option: str = "--api") -> socket.socket:
+    """A listening socket at a path, of mode 0600; ``option`` is what the user gave the path with.
 
     It gets its name only when it listens, so that nobody takes it for one that was left behind.
 
@@ -126,9 +126,11 @@ def listening(path: str) -> socket.socket:
     try:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise InstanceError(f"{path} exists and is not a socket: give --api another path")
+                raise InstanceError(f"{path} exists and is not a socket: give {option} another path")
             if _answers(path):
-                raise InstanceError(f"an instance listens at {path} already: give --api another name or path")
+                raise InstanceError(
+                    f"an instance listens at {path} already: give {option} another name or path"
+                )
         os.fchmod(sock.fileno(), 0o600)  # Linux makes the file with this mode, before anybody could connect
         with contextlib.suppress(FileNotFoundError):
             os.unlink(hidden)

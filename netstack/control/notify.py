@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from netstack.errors import ConfigError
 from netstack.link.spec import KINDS, LinkSpec
 
-__all__ = ["EventStream", "JsonFormatter", "inherited_links", "sd_notify"]
+__all__ = ["EventStream", "JsonFormatter", "inherited_links", "log_level", "sd_notify", "set_log_level"]
 
+LEVELS = ("debug", "info", "warning", "error")
 FIRST_DESCRIPTOR = 3  # sd_listen_fds(3)
 
 
@@ -57,6 +58,29 @@ def inherited_links(environment: Mapping[str, str] = os.environ, pid: int | None
             )
         specs.append(LinkSpec(kind, "fd", port=FIRST_DESCRIPTOR + i))
     return specs
+
+
+def log_level() -> str:
+    """The least that is logged: debug, info, warning or error."""
+    log = logging.getLogger("netstack")
+    texts = [handler.level for handler in log.handlers if not isinstance(handler, EventStream)]
+    level = max(log.getEffectiveLevel(), min(texts, default=0))
+    return next((name for name in LEVELS if getattr(logging, name.upper()) >= level), LEVELS[-1])
+
+
+def set_log_level(level: str) -> None:
+    """Logs from a level on. Events (`EventStream`) are told whatever the level."""
+    log = logging.getLogger("netstack")
+    number = getattr(logging, level.upper())
+    if not log.handlers:  # what runs a command logs warnings only, by Python's own last resort
+        handler: logging.Handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("netstack: %(message)s"))
+        log.addHandler(handler)
+    events = any(isinstance(handler, EventStream) for handler in log.handlers)
+    for handler in log.handlers:
+        if not isinstance(handler, EventStream):
+            handler.setLevel(number)
+    log.setLevel(min(number, logging.INFO) if events else number)
 
 
 class JsonFormatter(logging.Formatter):

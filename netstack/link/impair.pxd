@@ -51,6 +51,8 @@ cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovc
 cdef void stored_free(stored_frame *f) noexcept nogil
 cdef impair_t *impair_new(const impair_config *config) noexcept nogil       # NULL: no memory
 cdef void impair_free(impair_t *m) noexcept nogil                           # and every frame it holds
+# Other settings from now on, seed included; what is held is due now, in the order it would have come out in.
+cdef void impair_change(impair_t *m, const impair_config *config, uint64_t now_ns) noexcept nogil
 # Takes over f (NULL, for want of memory, counts as full). 1 = it will come out, 0 = it was lost, dropped or
 # full.
 cdef int impair_push(impair_t *m, stored_frame *f, uint64_t now_ns) noexcept nogil

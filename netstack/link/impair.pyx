@@ -89,13 +89,10 @@ cdef inline double chance(impair_t *m) noexcept nogil:
     return <double>(draw(m) >> 11) * (1.0 / 9007199254740992.0)
 
 
-cdef impair_t *impair_new(const impair_config *config) noexcept nogil:
-    cdef impair_t *m = <impair_t *>calloc(1, sizeof(impair_t))
+cdef void configure(impair_t *m, const impair_config *config) noexcept nogil:
     cdef uint64_t z = config.seed
     cdef uint64_t x
     cdef int i
-    if m == NULL:
-        return NULL
     m.config = config[0]
     for i in range(4):          # splitmix64 spreads the seed
         z += 0x9e3779b97f4a7c15ULL
@@ -103,6 +100,12 @@ cdef impair_t *impair_new(const impair_config *config) noexcept nogil:
         x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL
         x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL
         m.random[i] = x ^ (x >> 31)
+
+
+cdef impair_t *impair_new(const impair_config *config) noexcept nogil:
+    cdef impair_t *m = <impair_t *>calloc(1, sizeof(impair_t))
+    if m != NULL:
+        configure(m, config)
     return m
 
 
@@ -231,6 +234,27 @@ cdef stored_frame *impair_pop(impair_t *m, uint64_t now_ns) noexcept nogil:
         m.heap[i] = last
     m.stats.popped += 1
     return f
+
+
+cdef void impair_change(impair_t *m, const impair_config *config, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t popped = m.stats.popped
+    cdef uint32_t n = m.n, i
+    cdef impair_entry *again = NULL
+    if n:
+        again = <impair_entry *>malloc(m.room * sizeof(impair_entry))
+    if again != NULL:               # without memory they keep their times
+        for i in range(n):
+            again[i].frame = impair_pop(m, UINT64_MAX)
+            again[i].due = now_ns
+            again[i].order = m.order
+            m.order += 1
+        free(m.heap)
+        m.heap = again              # in order, it is a heap as well
+        m.n = n
+    m.stats.popped = popped
+    m.link_free = 0
+    m.last_due = 0
+    configure(m, config)
 
 
 cdef uint64_t impair_next(const impair_t *m) noexcept nogil:

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 from netstack.host.sockets cimport iovec
 from netstack.link.framing cimport framing_send
 from netstack.link.impair cimport (
-    impair_config, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stored_frame,
+    impair_change, impair_config, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stored_frame,
     stored_free, stored_new,
 )
 from netstack.link.link cimport LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
@@ -31,6 +31,7 @@ ctypedef struct impaired_t:
     uint64_t *counters          # the engine's
     uint64_t now_ns
     int closed                  # the inner link has ended
+    int whole                   # the path is good again: to be taken off when nothing is held
 
 
 cdef int push(impaired_t *m, impair_t *path, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
@@ -132,12 +133,35 @@ cdef int impaired_room(link_t *link) noexcept nogil:
 
 
 cdef void impaired_close(link_t *link) noexcept nogil:
+    cdef link_t *inner = impaired_unwrap(link)
+    inner.close(inner)
+
+
+cdef bint is_impaired(const link_t *link) noexcept nogil:
+    return link.advance == impaired_advance
+
+
+cdef void impaired_change(link_t *link, const impair_config *up, const impair_config *down, bint whole,
+                          uint64_t now_ns) noexcept nogil:
     cdef impaired_t *m = <impaired_t *>link.impl
-    m.inner.close(m.inner)
+    m.whole = whole
+    impair_change(m.up, up, now_ns)
+    impair_change(m.down, down, now_ns)
+
+
+cdef bint impaired_is_over(const link_t *link) noexcept nogil:
+    cdef const impaired_t *m = <const impaired_t *>link.impl
+    return m.whole and not m.closed and m.up.n == 0 and m.down.n == 0
+
+
+cdef link_t *impaired_unwrap(link_t *link) noexcept nogil:
+    cdef impaired_t *m = <impaired_t *>link.impl
+    cdef link_t *inner = m.inner
     impair_free(m.up)
     impair_free(m.down)
     stored_free(m.given)
     free(m)
+    return inner
 
 
 cdef link_t *impaired_link_new(link_t *inner, const impair_config *up, const impair_config *down,

@@ -277,6 +277,18 @@ class DhcpServer:
         self.generation += 1
         return True
 
+    def release(self, address: IPv4Address) -> bool:
+        """Takes an address from its client, or a declined one back; False when it is nobody's."""
+        reserved = self._reserved_addresses.get(int(address))
+        if reserved is not None:
+            return self.unreserve(reserved.mac)
+        held = self._bindings.get(int(address))
+        if held is None or (held.state == "kept" and not held.key):
+            return False
+        self._vacate(held)
+        self.generation += 1
+        return True
+
     def leases(self, now: float | None = None) -> list[Lease]:
         """Every address in the table, by address. With ``now``, a lease that has ended shows as ``kept``."""
         out = [
