@@ -41,7 +41,8 @@ def functions(c: str) -> Iterator[tuple[str, str]]:
 
 def ours(mangled: str, names: set[str]) -> str | None:
     """The name among names that Cython mangled: module path, perhaps a class, and the name itself."""
-    return next((name for name in names if mangled == name or mangled.endswith("_" + name)), None)
+    fitting = (name for name in names if mangled == name or mangled.endswith("_" + name))
+    return max(fitting, key=len, default=None)  # send_batch is not batch
 
 
 def modules() -> list[Path]:
