@@ -49,7 +49,7 @@ from netstack.storage.counters import NAMES
 from netstack.storage.mailbox cimport mailbox_take
 from netstack.storage.wheel cimport wheel_free, wheel_new, wheel_timer_init
 from netstack.switch cimport switch_free, switch_new
-from netstack.wire.addr cimport addr_from_object, addr_t, addr_to_object, addr_v4, v4_from_object
+from netstack.wire.addr cimport addr_from_object, addr_t, addr_v4, v4_from_object
 
 
 cdef class Engine:
