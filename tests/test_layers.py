@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control.listeners": {"link"},  # the same
     "control.socks": {"services", "publish", "log", "engine", "reach", "config"},  # the same
     "control.loop": {"services"},  # the gateway's own helper; the rest of control stands on top of it
-    "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway"},
+    "replay": BOTTOM | PURE | {"nat", "link", "capture", "config", "engine", "gateway", "loop"},
     "control": BOTTOM
     | PURE
     | {
@@ -100,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "testing": BOTTOM
     | PURE
-    | {"nat", "link", "capture", "config", "engine", "gateway", "sandbox", "__init__"},
+    | {"nat", "link", "capture", "config", "engine", "gateway", "sandbox", "replay", "__init__"},
     "__init__": {"config", "gateway"},
     "cli": {"*"},
     "__main__": {"cli"},

@@ -35,6 +35,7 @@ COMMANDS = (
     "capture",
     "impair",
     "log-level",
+    "replay",
     "config",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for

@@ -7,6 +7,7 @@ ctypedef struct sock_options:
     int ipv4_ttl                    # 0 = the system's
     uint32_t mark                   # SO_MARK, 0 = none
     char interface_name[16]         # SO_BINDTODEVICE, "" = none
+    void *script                    # sockets are those of this scripted host (host/scripted); NULL = the system's
     uint8_t source[16]              # bound to before the first packet, zero = the system's choice
 
 # Whether an address is of the machine's loopback: then neither interface nor source of sock_options apply.

@@ -35,6 +35,7 @@ ctypedef struct poller_t:
     uint32_t turn           # where the next scan begins, so that a small limit starves nobody
     int *places             # by descriptor: place + 1, 0 = not here
     uint32_t places_room
+    void *script            # of the scripted host whose sockets are watched (host/scripted): then only those are
 
 # The best back-end there is, or the one that the environment variable NETSTACK_POLLER (poll, epoll, kqueue)
 # names.

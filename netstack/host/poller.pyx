@@ -11,6 +11,10 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, getenv, realloc
 from libc.string cimport memset, strcmp
 
+from netstack.host.scripted cimport (
+    SCRIPTED_FD, scripted_next, scripted_of, scripted_t, scripted_unwatch, scripted_watch,
+)
+
 cdef extern from * nogil:
     """
     #ifndef _GNU_SOURCE
@@ -262,6 +266,9 @@ cdef int poll_add(poller_t *p, int fd, uint32_t events, void *token) noexcept no
 
 cdef int poller_add(poller_t *p, int fd, uint32_t events, void *token) noexcept nogil:
     """Watches fd for POLL_READ and/or POLL_WRITE (errors, hang-ups and the peer's shutdown come unasked)."""
+    if fd >= SCRIPTED_FD:
+        p.script = scripted_of(fd)
+        return scripted_watch(fd, token)
     if p.backend == POLLER_POLL:
         return poll_add(p, fd, events, token)
     if host_add(p.fd, fd, events, token) < 0:
@@ -282,6 +289,9 @@ cdef void poller_rearm(poller_t *p, int fd, uint32_t events) noexcept nogil:
 cdef void poller_remove(poller_t *p, int fd) noexcept nogil:
     """Stops watching fd; harmless when it is not watched."""
     cdef uint32_t place, last
+    if fd >= SCRIPTED_FD:
+        scripted_unwatch(fd)
+        return
     if p.backend != POLLER_POLL:
         host_remove(p.fd, fd)
         return
@@ -348,9 +358,13 @@ cdef int poll_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout_n
 cdef int poller_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout_ns) noexcept nogil:
     """Number of events (at most limit, and at most 256 a call), 0 after the time-out or a signal, or -errno.
     """
-    cdef int n
+    cdef int n = 0
     if limit <= 0:
         return -EINVAL
+    if p.script != NULL:
+        while n < limit and scripted_next(<scripted_t *>p.script, &out[n].token, &out[n].events):
+            n += 1
+        return n
     if p.backend == POLLER_POLL:
         return poll_wait(p, out, limit, timeout_ns)
     n = host_wait(p.fd, <host_event *>out, limit, timeout_ns, &p.coarse)

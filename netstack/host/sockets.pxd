@@ -3,34 +3,10 @@
 # AF_INET socket.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport pid_t
+from netstack.host.message cimport sock_error, udp_message
 from netstack.host.outbound cimport sock_options
 from netstack.host.posix cimport iovec
-
-ctypedef struct udp_message:
-    uint8_t *data
-    uint32_t length                 # in: bytes to send or room; out: bytes received
-    # send: > 0 asks for UDP_SEGMENT; receive: > 0 when the kernel joined datagrams (UDP_GRO)
-    uint16_t gso_size
-    uint8_t ttl                     # send: 0 = default. receive: as it came, 0 unknown
-    uint8_t tos
-    uint8_t addr[16]                # peer
-    uint16_t port                   # send: 0 = to the connected peer
-    # our own address that the peer has used, zero unless sock_udp_tell_local was called; send: the source, zero = the
-    # system's choice. interface goes with it where the peer's address is a link's own (IPv6), and is 0 otherwise.
-    uint32_t interface
-    uint8_t local[16]
-
-ctypedef struct sock_error:         # one entry of the error queue (IP_RECVERR, IPV6_RECVERR)
-    int error                       # errno
-    uint8_t origin                  # SO_EE_ORIGIN_*: 1 local, 2 ICMP, 3 ICMPv6
-    uint8_t type
-    uint8_t code
-    uint32_t info                   # the MTU for EMSGSIZE
-    uint8_t offender[16]            # who sent the ICMP error (zero when local)
-    uint8_t peer[16]                # where the datagram that failed went
-    uint16_t peer_port
-    uint8_t *payload                # room given by the caller for the datagram that failed ...
-    uint32_t payload_length         # in: its size; out: bytes returned
+from netstack.host.wake cimport wake_clear, wake_open, wake_signal
 
 # TCP
 # fd (perhaps still connecting) or -errno
@@ -79,7 +55,3 @@ cdef int sock_ping_recv(int fd, uint8_t *buf, uint32_t room, uint8_t *addr, uint
 # 1, 0 when the queue is empty, or -errno
 cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil
 cdef int sock_local(int fd, uint8_t *addr, uint16_t *port) noexcept nogil            # getsockname
-# eventfd (a pipe where there is none); the two descriptors always differ, close both
-cdef int wake_open(int *read_fd, int *write_fd) noexcept nogil
-cdef void wake_signal(int write_fd) noexcept nogil
-cdef void wake_clear(int read_fd) noexcept nogil

@@ -27,9 +27,14 @@ from netstack.host.posix cimport (
     MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP,
     SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
     TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getpeername, getsockname, getsockopt, host_accept,
-    host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, host_wake_open, linger_t,
-    listen, mmsghdr, msghdr, read, readv, recvmsg, send, sendmsg, setsockopt, shutdown, sock_extended_err,
-    sockaddr_in, socklen_t, write,
+    host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, linger_t,
+    listen, mmsghdr, msghdr, readv, recvmsg, send, sendmsg, setsockopt, shutdown, sock_extended_err,
+    sockaddr_in, socklen_t,
+)
+from netstack.host.scripted cimport (
+    SCRIPTED_FD, SCRIPTED_PING, SCRIPTED_UDP, scripted_close, scripted_error_of, scripted_open, scripted_ping_recv,
+    scripted_ping_send, scripted_recv_error, scripted_recvv, scripted_send, scripted_sendv, scripted_set_abort,
+    scripted_shutdown_write, scripted_tcp_connect, scripted_udp_connect, scripted_udp_recv, scripted_udp_send,
 )
 
 cdef enum:
@@ -51,8 +56,10 @@ cdef int sock_tcp_connect(const uint8_t *addr, uint16_t port, const sock_options
     cdef name_t name, local
     cdef sock_options near
     cdef socklen_t length = name_set(&name, addr, port)
-    cdef int fd = host_socket(family, SOCK_STREAM, 0)
-    cdef int rc
+    cdef int fd, rc
+    if opt != NULL and opt.script != NULL:
+        return scripted_tcp_connect(opt.script, addr, port)
+    fd = host_socket(family, SOCK_STREAM, 0)
     if fd < 0:
         return fd
     tcp_defaults(fd)
@@ -113,6 +120,8 @@ cdef int sock_error_of(int fd) noexcept nogil:
     """Takes SO_ERROR: a positive errno, or 0."""
     cdef int value = 0
     cdef socklen_t length = sizeof(int)
+    if fd >= SCRIPTED_FD:
+        return scripted_error_of(fd)
     if getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length) < 0:
         return errno
     return value
@@ -124,7 +133,7 @@ cdef int sock_connect_error(int fd) noexcept nogil:
     cdef name_t own, peer
     cdef socklen_t m = sizeof(name_t), n = sizeof(name_t)
     cdef int error = sock_error_of(fd)
-    if error:
+    if error or fd >= SCRIPTED_FD:
         return error
     memset(&own, 0, sizeof(own))
     memset(&peer, 0, sizeof(peer))
@@ -136,6 +145,8 @@ cdef int sock_connect_error(int fd) noexcept nogil:
 cdef int sock_set_abort(int fd) noexcept nogil:
     """Makes close send RST and throw away what was not sent."""
     cdef linger_t l
+    if fd >= SCRIPTED_FD:
+        return scripted_set_abort(fd)
     l.l_onoff = 1
     l.l_linger = 0
     return 0 if setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)) == 0 else -errno
@@ -152,10 +163,14 @@ cdef int sock_pair(int *a, int *b) noexcept nogil:
 
 
 cdef int sock_shutdown_write(int fd) noexcept nogil:
+    if fd >= SCRIPTED_FD:
+        return scripted_shutdown_write(fd)
     return 0 if shutdown(fd, SHUT_WR) == 0 else -errno
 
 
 cdef int sock_close(int fd) noexcept nogil:
+    if fd >= SCRIPTED_FD:
+        return scripted_close(fd)
     # Not repeated after EINTR: Linux has freed the descriptor by then.
     return 0 if close(fd) == 0 else -errno
 
@@ -163,6 +178,8 @@ cdef int sock_close(int fd) noexcept nogil:
 cdef ssize_t sock_send(int fd, const void *data, size_t length) noexcept nogil:
     """Bytes taken or -errno."""
     cdef ssize_t n
+    if fd >= SCRIPTED_FD:
+        return scripted_send(fd, data, length)
     while True:
         n = send(fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT)
         if n >= 0:
@@ -175,6 +192,8 @@ cdef ssize_t sock_sendv(int fd, const iovec *iov, int n) noexcept nogil:
     """Bytes taken or -errno."""
     cdef msghdr m
     cdef ssize_t k
+    if fd >= SCRIPTED_FD:
+        return scripted_sendv(fd, iov, n)
     memset(&m, 0, sizeof(m))
     m.msg_iov = <iovec *>iov
     m.msg_iovlen = n
@@ -189,6 +208,8 @@ cdef ssize_t sock_sendv(int fd, const iovec *iov, int n) noexcept nogil:
 cdef ssize_t sock_recvv(int fd, const iovec *iov, int n) noexcept nogil:
     """Bytes received, 0 at the end of the stream, or -errno."""
     cdef ssize_t k
+    if fd >= SCRIPTED_FD:
+        return scripted_recvv(fd, iov, n)
     while True:
         k = readv(fd, iov, n)
         if k >= 0:
@@ -205,8 +226,10 @@ cdef int sock_udp_open(const uint8_t *any_addr, const sock_options *opt) noexcep
     cdef int family = family_of(any_addr)
     cdef name_t name
     cdef socklen_t length = name_set(&name, any_addr, 0)
-    cdef int fd = host_socket(family, SOCK_DGRAM, 0)
-    cdef int rc
+    cdef int fd, rc
+    if opt != NULL and opt.script != NULL:
+        return scripted_open(opt.script, SCRIPTED_UDP, NULL)
+    fd = host_socket(family, SOCK_DGRAM, 0)
     if fd < 0:
         return fd
     rc = options_apply(fd, family, opt)
@@ -248,6 +271,8 @@ cdef int sock_udp_connect(int fd, const uint8_t *addr, uint16_t port) noexcept n
     """Fixes the peer; 0 or -errno."""
     cdef name_t name
     cdef socklen_t length = name_set(&name, addr, port)
+    if fd >= SCRIPTED_FD:
+        return scripted_udp_connect(fd, addr, port)
     return 0 if connect(fd, &name.any, length) == 0 else -errno
 
 
@@ -263,6 +288,8 @@ cdef int sock_udp_recv(int fd, udp_message *out, int n) noexcept nogil:
     cdef control_t controls[BATCH]
     cdef cmsghdr *c
     cdef int i, got, value, tries = 0
+    if fd >= SCRIPTED_FD:
+        return scripted_udp_recv(fd, out, n)
     if n > BATCH:
         n = BATCH
     for i in range(n):
@@ -415,6 +442,8 @@ cdef int sock_udp_send(int fd, const udp_message *msgs, int n) noexcept nogil:
     cdef control_t controls[BATCH]
     cdef int i, got
     cdef uint16_t gso_size
+    if fd >= SCRIPTED_FD:
+        return scripted_udp_send(fd, msgs, n)
     if n > BATCH:
         n = BATCH
     for i in range(n):
@@ -473,7 +502,10 @@ cdef int sock_ping_open(bint ipv6, const sock_options *opt, uint16_t *ident) noe
     cdef uint8_t any_addr[16]
     cdef uint8_t local[16]
     cdef bint raw = False
-    cdef int rc, fd = host_socket(family, SOCK_DGRAM, protocol)
+    cdef int rc, fd
+    if opt != NULL and opt.script != NULL:
+        return scripted_open(opt.script, SCRIPTED_PING, ident)
+    fd = host_socket(family, SOCK_DGRAM, protocol)
     if fd == -EACCES or fd == -EPERM or fd == -EPROTONOSUPPORT:
         raw = True
         fd = host_socket(family, SOCK_RAW, protocol)
@@ -512,6 +544,8 @@ cdef bint sock_ping_is_raw(int fd) noexcept nogil:
     """True when sock_ping_open had to take a raw socket."""
     cdef int value = 0
     cdef socklen_t length = sizeof(int)
+    if fd >= SCRIPTED_FD:
+        return False
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) == 0 and value == SOCK_RAW
 
 
@@ -524,6 +558,8 @@ cdef int sock_ping_send(int fd, const uint8_t *addr, const uint8_t *icmp, uint32
     cdef control_t control
     cdef udp_message msg
     cdef int got
+    if fd >= SCRIPTED_FD:
+        return scripted_ping_send(fd, addr, icmp, length, ttl)
     memset(&msg, 0, sizeof(msg))
     memcpy(msg.addr, addr, 16)
     msg.ttl = ttl
@@ -550,6 +586,8 @@ cdef int sock_ping_recv(int fd, uint8_t *buf, uint32_t room, uint8_t *addr, uint
     cdef int skip, tries = 0
     cdef bint has_header
     cdef uint8_t local[16]
+    if fd >= SCRIPTED_FD:
+        return scripted_ping_recv(fd, buf, room, addr, ttl)
     # An IPv4 raw socket (and any IPv4 echo socket of macOS) puts the IP header in front.
     has_header = sock_ping_is_raw(fd) or HOST_DGRAM_ICMP_HEADER
     has_header = has_header and sock_local(fd, local, &port) == 0 and is_v4(local)
@@ -598,6 +636,8 @@ cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil:
     cdef msghdr m
     cdef iovec iov
     cdef name_t name
+    if fd >= SCRIPTED_FD:
+        return scripted_recv_error(fd, out)
     # the error, the offender's address and the RECVTTL and RECVTOS messages
     cdef uint64_t room[64]
     cdef cmsghdr *c
@@ -649,29 +689,3 @@ cdef int sock_recv_error(int fd, sock_error *out) noexcept nogil:
             found = 1
         c = CMSG_NXTHDR(&m, c)
     return 1 if found else -EIO
-
-
-# Wake-ups
-
-cdef int wake_open(int *read_fd, int *write_fd) noexcept nogil:
-    """A descriptor to be polled for reading and one to signal it by; 0 or -errno."""
-    return host_wake_open(read_fd, write_fd)
-
-
-cdef void wake_signal(int write_fd) noexcept nogil:
-    """Makes the reading descriptor readable. From any thread; a full pipe is readable already."""
-    cdef uint64_t one = 1
-    while write(write_fd, &one, 8) < 0 and errno == EINTR:
-        pass
-
-
-cdef void wake_clear(int read_fd) noexcept nogil:
-    """Takes all signals, so that the next one is an edge."""
-    cdef uint64_t sink[32]
-    cdef ssize_t n
-    while True:
-        n = read(read_fd, sink, sizeof(sink))
-        if n < 0 and errno == EINTR:
-            continue
-        if n < <ssize_t>sizeof(sink):
-            return

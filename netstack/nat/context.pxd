@@ -8,7 +8,7 @@ from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
 from netstack.nat.dns_cache cimport dns_cache
 from netstack.nat.dns_servers cimport dns_upstreams
-from netstack.nat.flow cimport dns_query, forward_client, forward_t, tcp_flow, udp_flow, udp_key
+from netstack.nat.flow cimport dns_query, flow_key, forward_client, forward_t, tcp_flow, udp_flow, udp_key
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.lru cimport lru_t
@@ -21,6 +21,11 @@ from netstack.wire.addr cimport addr_t
 
 # Where frames to the guests go. The engine gives it; nat does not know links.
 ctypedef int (*frame_sink)(void *context, int port, const frame_meta *meta, const iovec *iov, int n) noexcept nogil
+
+# Chooses a connection's initial sequence number and the offset of its timestamp clock in place of the ones that nat
+# has made, where it knows better (a replay: those of the capture).
+ctypedef void (*sequence_hook)(void *context, const flow_key *key, uint32_t *iss, uint32_t *ts_offset,
+                               uint64_t now_ns) noexcept nogil
 
 cdef enum:
     NAT_PORTS = 256                 # links that frames can go to
@@ -106,6 +111,8 @@ ctypedef struct nat_t:
     int mail_fd                     # woken when something was posted
     frame_sink sink
     void *sink_context
+    sequence_hook sequence          # NULL: RFC 6528
+    void *sequence_context
     nat_settings settings
     sock_options options
     uint64_t k0, k1                 # secrets of this engine

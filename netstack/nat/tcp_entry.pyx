@@ -24,6 +24,7 @@ cdef uint32_t initial_sequence(nat_t *nat, const flow_key *key, uint64_t now_ns)
 
 cdef tcp_flow *tcp_entry_make(nat_t *nat, const flow_key *key, neighbor *guest, uint64_t now_ns) noexcept nogil:
     cdef uint64_t[5] words
+    cdef uint32_t iss, ts_offset
     cdef tcp_flow *flow = <tcp_flow *>pool_get(nat.tcp_pool)
     if flow == NULL:
         return NULL
@@ -39,8 +40,11 @@ cdef tcp_flow *tcp_entry_make(nat_t *nat, const flow_key *key, neighbor *guest, 
     flow.id = nat.next_id
     wheel_timer_init(&flow.timer, TIMER_TCP, flow)
     memcpy(words, key, 40)
-    tcb_init(&flow.tcb, &nat.tcp, key.peer_port, key.guest_port, initial_sequence(nat, key, now_ns),
-             <uint32_t>siphash_words(words, 5, nat.k1, nat.k0))
+    iss = initial_sequence(nat, key, now_ns)
+    ts_offset = <uint32_t>siphash_words(words, 5, nat.k1, nat.k0)
+    if nat.sequence != NULL:
+        nat.sequence(nat.sequence_context, key, &iss, &ts_offset, now_ns)
+    tcb_init(&flow.tcb, &nat.tcp, key.peer_port, key.guest_port, iss, ts_offset)
     if table_put(nat.tcp_table, &flow.key, flow) < 0:
         tcb_free(&flow.tcb)
         pool_put(nat.tcp_pool, flow)

@@ -5,6 +5,9 @@
   namespace), built of the pieces in ``namespace``; ``servers``: echo and name servers for them;
   ``impairment``: a bad path between.
 
+- ``plugin``: the pytest plugin, which makes fixtures of these and tests of captures (docs/testing.md);
+  ``virtual``: a gateway whose time passes only when it is told to.
+
 Nothing of it is needed to run netstack. It may import everything of netstack's; only ``cli`` (its demo)
 imports it. Imports are lazy, so that a test which needs no gateway does not load one.
 """

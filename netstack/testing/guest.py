@@ -73,7 +73,7 @@ class Guest:
         gateway: gets the guest's link; it need not be started yet.
         mtu: IP bytes, by default the network's.
         mac: the guest's address.
-        impair: makes the link a bad one, both ways.
+        impair: makes the link a bad one, both ways; or (from the guest, to the guest), with None for a good way.
         timeout: seconds that any one call waits for its answer.
 
     Attributes:
@@ -86,7 +86,7 @@ class Guest:
         *,
         mtu: int | None = None,
         mac: str = "02:00:00:00:00:03",
-        impair: Impairment | None = None,
+        impair: Impairment | tuple[Impairment | None, Impairment | None] | None = None,
         timeout: float = 20.0,
     ) -> None:
         self.mtu = mtu or gateway.config.mtu

@@ -7,6 +7,7 @@ underscore are called by the guest, which holds it; the others by programs, from
 from __future__ import annotations
 
 import errno
+import io
 import socket
 import threading
 import time
@@ -86,6 +87,21 @@ class UdpEndpoint:
             self._guest._udp.pop(self.port, None)
 
 
+class _Incoming(io.RawIOBase):
+    """What comes over a stream. Closing it leaves the stream open, as with a socket's file."""
+
+    def __init__(self, stream: TcpStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class TcpStream:
     """A TCP connection of a guest, with the calls of a socket. Make it with :meth:`Guest.connect`."""
 
@@ -160,6 +176,16 @@ class TcpStream:
             if self._ended or self._finished:
                 return b""
         raise TimeoutError(errno.ETIMEDOUT, "no data came")
+
+    def makefile(self, mode: str = "rb", buffering: int = -1) -> io.BufferedReader:
+        """What comes, as a binary file to read from (``http.client`` wants one).
+
+        Raises:
+            ValueError: another mode than "rb" or "r".
+        """
+        if mode not in ("rb", "r"):
+            raise ValueError(f"mode {mode!r}: a stream's file is for reading bytes ('rb')")
+        return io.BufferedReader(_Incoming(self), io.DEFAULT_BUFFER_SIZE if buffering < 1 else buffering)
 
     def shutdown(self, how: int) -> None:
         """Ends one direction or both (``socket.SHUT_RD``, ``SHUT_WR``, ``SHUT_RDWR``)."""

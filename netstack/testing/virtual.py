@@ -1,0 +1,78 @@
+"""A network on virtual time: no thread, no waiting, the same every time."""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+
+from netstack.config import Config
+from netstack.gateway import Gateway
+from netstack.link.memory import MemoryLink
+
+__all__ = ["VirtualClock"]
+
+NS = 1_000_000_000
+
+
+class VirtualClock:
+    """A gateway with one guest's link, stepped by hand. A context manager.
+
+    TCP connections of the guest end in ``peers``: one end of a socket pair each, oldest first.
+
+    Attributes:
+        now: seconds; it begins at 1.
+        gateway: not started, and not to be.
+        link: the guest's: what is put in there comes from the guest.
+        peers: the host's ends of the guest's TCP connections.
+        accept: False refuses new ones.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        config = config or Config(dns=())
+        self._now_ns = NS
+        self.accept = True
+        self.peers: list[socket.socket] = []
+        self.link = MemoryLink(mtu=config.mtu, queue=65536)
+        self.gateway = Gateway(config, dialer=self._dial, now_ns=self._now_ns)
+        self.gateway.add_memory(self.link)
+
+    def _dial(self, flow: object) -> socket.socket | None:
+        if not self.accept:
+            return None
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.peers.append(ours)
+        return theirs
+
+    @property
+    def now(self) -> float:
+        """Seconds."""
+        return self._now_ns / NS
+
+    def send(self, *frames: bytes, seconds: float = 0.0) -> list[bytes]:
+        """Puts Ethernet frames in as the guest, lets time pass, and gives what came back."""
+        for frame in frames:
+            self.link.inject(frame)
+        return self.advance(seconds)
+
+    def advance(self, seconds: float = 0.0) -> list[bytes]:
+        """Lets time pass, doing everything when it is due; the frames that the guest got."""
+        end = self._now_ns + round(seconds * NS)
+        while True:
+            deadline = self.gateway.step(self._now_ns)
+            if deadline is None or deadline > end:
+                break
+            self._now_ns = max(self._now_ns + 1, deadline)
+        self._now_ns = max(end, self._now_ns)
+        self.gateway.step(self._now_ns)
+        return [frame for frame, _ in self.link.drain()]
+
+    def __enter__(self) -> VirtualClock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.gateway.stop()
+        for peer in self.peers:
+            peer.close()
