@@ -36,6 +36,7 @@ from netstack.wire.icmp4 cimport (
 from netstack.wire.ipv4 cimport IPPROTO_ICMP4
 
 cdef enum:
+    ERRORS = 1024               # more than an error queue holds: its edge is not repeated
     QUOTED = 548
     RECV_ROUNDS = 1024
     ORIGIN_ICMP = 2
@@ -205,7 +206,7 @@ cdef void drain_errors(nat_t *nat, udp_flow *flow, uint64_t now_ns) noexcept nog
     cdef sock_error e
     cdef uint8_t[QUOTED] payload
     cdef uint32_t src = 0, dst = 0
-    cdef int rounds = 16
+    cdef int rounds = ERRORS
     if flow.raw:
         return
     while rounds > 0:

@@ -41,6 +41,7 @@ cdef enum:
     TTL_CARRIED = 32            # a TTL up to here is a traceroute's and is carried on; others are the system's
     RECV_ROUNDS = 4
     ORIGIN_ICMP = 2
+    ERRORS = 1024               # more than an error queue holds: its edge is not repeated
     QUOTED = 548
 
 
@@ -256,7 +257,7 @@ cdef void drain_errors(nat_t *nat, udp_flow *flow, uint64_t now_ns) noexcept nog
     cdef sock_error e
     cdef uint8_t[QUOTED] payload
     cdef uint32_t src = 0
-    cdef int rounds = 16
+    cdef int rounds = ERRORS
     while rounds > 0:
         rounds -= 1
         e.payload = payload
