@@ -474,19 +474,6 @@ def read_pcap(path, *, link_type=1):
         value, unsupported (another link type).
             Packets before the fault have been yielded.
     """
-    for time_ns, data, _, _ in _read_any(path, link_type):
-        yield time_ns, data
-
-
-def read_records(path):
-    """As :func:`read_pcap`, of any link type: ``(time_ns, bytes, original length, link type)``.
-
-    The original length is what the frame had on the wire: more than was captured where a snap length cut it.
-    """
-    return _read_any(path, None)
-
-
-def _read_any(path, link_type):
     if hasattr(path, "read"):
         yield from _read_packets(path, link_type)
     elif path == "-":
@@ -512,11 +499,9 @@ def _read_packets(file, link_type):
 def _read_classic(_Source source, uint64_t unit, link_type):
     cdef bytes head = source.take(20)
     cdef uint32_t captured
-    cdef object kind
     if source.u16(head, 0) != 2:
         raise bad(WIRE_BAD_VERSION, "unknown version", 4)
-    kind = source.u32(head, 16) & 0xffff
-    check_link_type(kind, link_type, 20)
+    check_link_type(source.u32(head, 16) & 0xffff, link_type, 20)
     while True:
         head = source.take(16, True)
         if not head:
@@ -525,7 +510,7 @@ def _read_classic(_Source source, uint64_t unit, link_type):
         if captured > PCAP_MAX_SNAPLEN:
             raise bad(WIRE_BAD_LENGTH, f"record of {captured} bytes", source.offset - 16)
         time_ns = <uint64_t>source.u32(head, 0) * 1000000000 + <uint64_t>source.u32(head, 4) * unit
-        yield time_ns, source.take(captured), source.u32(head, 12), kind
+        yield time_ns, source.take(captured)
 
 
 cdef int check_link_type(object found, object wanted, object offset) except -1:
@@ -569,7 +554,7 @@ cdef bytes take_body(_Source source, uint32_t length, uint32_t least, uint32_t t
 
 
 cdef tuple packet_of(_Source source, uint32_t kind, bytes body, list interfaces, link_type, start):
-    """(time in ns, bytes, original length, link type) of a packet block of any of the three kinds."""
+    """(time in ns, bytes) of a packet block of any of the three kinds."""
     cdef Py_ssize_t at = 4 if kind == BLOCK_SIMPLE else 20
     cdef object index = 0, ticks, captured
     if len(body) < at:
@@ -584,14 +569,12 @@ cdef tuple packet_of(_Source source, uint32_t kind, bytes body, list interfaces,
     check_link_type(found, link_type, start)
     if kind == BLOCK_SIMPLE:
         captured = min(source.u32(body, 0), snaplen or PCAP_MAX_SNAPLEN, len(body) - at)
-        return 0, body[at:at + captured], source.u32(body, 0), found
+        return 0, body[at:at + captured]
     ticks = <uint64_t>source.u32(body, 4) << 32 | source.u32(body, 8)
     captured = source.u32(body, 12)
     if captured > len(body) - at:
         raise bad(WIRE_BAD_LENGTH, f"packet of {captured} bytes in a shorter block", start)
-    if per_second != 1000000000:
-        ticks = ticks * 1000000000 // per_second
-    return ticks + shift if shift else ticks, body[at:at + captured], source.u32(body, 16), found
+    return ticks * 1000000000 // per_second + shift, body[at:at + captured]
 
 
 def _read_pcapng(_Source source, link_type):

@@ -1,5 +1,6 @@
 # A capture as frames that can be fed: parsed once, on one monotone clock.
 from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from netstack.capture.records cimport frame_record
 
 cdef enum frame_kind:
     KIND_OTHER = 0          # neither IP nor ARP
@@ -81,9 +82,10 @@ cdef class Trace:
     cdef readonly object start_ns
     cdef uint64_t start         # the capture's time at which the replay's begins
     cdef readonly uint32_t gaps
-    cdef int add(self, object time_ns, bytes data, object original, object link_type) except -1
-    cdef int parse(self, frame_t *f, bytes data, object original) except -1
+    cdef int read(self, path) except -1
+    cdef int add(self, const frame_record *record) except -1
+    cdef int parse(self, frame_t *f, const uint8_t *d, uint32_t length, uint32_t original) except -1
     cdef int parse_transport(self, frame_t *f, uint8_t protocol, const uint8_t *l4, uint32_t length,
                              bint sums) except -1
-    cdef int reassemble(self, frame_t *f, bytes data, uint32_t at) except -1
+    cdef int reassemble(self, frame_t *f, uint32_t at) except -1
     cdef int note_pair(self, frame_t *f) except -1

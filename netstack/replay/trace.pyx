@@ -9,8 +9,12 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memset
 
-from netstack.errors import NetstackError, WireError
-from netstack.capture.pcap import read_records
+from netstack.capture.records cimport (
+    LINK_COOKED, LINK_COOKED2, LINK_ETHERNET, LINK_IPV4, LINK_IPV6, LINK_LOOP, LINK_NULL, LINK_RAW, LINK_RAW_BSD,
+    LINK_RAW_OPENBSD, frame_record, records_end, records_fault_text, records_free, records_new, records_read, records_t,
+)
+from netstack.capture.source import Source
+from netstack.errors import NetstackError
 from netstack.storage.table cimport table_free, table_get, table_new, table_put, table_t
 from netstack.wire.addr cimport addr_from_v4, addr_t
 from netstack.wire.arp cimport arp_hdr, arp_parse
@@ -32,20 +36,9 @@ cdef enum:
     MAX_PIECES = 256                # datagrams of which fragments are missing
     SECOND = 1000000000
     ETHERNET_MAX = 1518
+    BATCH = 64                      # records at a time
 
 cdef uint64_t DAY = 86400 * <uint64_t>1000000000
-
-# Link types (https://www.tcpdump.org/linktypes.html).
-cdef enum:
-    NULL_LOOP = 0
-    ETHERNET = 1
-    RAW_OLD = 12
-    RAW = 101
-    LOOP = 108
-    SLL = 113
-    IPV4 = 228
-    IPV6 = 229
-    SLL2 = 276
 
 # A guest without an Ethernet address gets this one, and everything else the gateway's place.
 cdef bytes GUEST_MAC = b"\x02\x00\x00\x00\x00\x03"
@@ -67,18 +60,18 @@ cdef bytes ether(bytes body, uint16_t ethertype):
 cdef object as_ethernet(bytes data, object link_type):
     """The frame with an Ethernet header, and how many bytes longer it is now; None where the type is not known."""
     cdef uint16_t kind = 0
-    if link_type == ETHERNET:
-        return data, 0
-    if link_type in (RAW, RAW_OLD, IPV4, IPV6):
+    if link_type in (LINK_RAW, LINK_RAW_BSD, LINK_RAW_OPENBSD, LINK_IPV4, LINK_IPV6):
         kind = ETHERTYPE_IPV6 if data and data[0] >> 4 == 6 else ETHERTYPE_IPV4
         return ether(data, kind), 14
-    if link_type == SLL and len(data) >= 16:
+    if link_type == LINK_COOKED and len(data) >= 16:
         return ether(data[16:], data[14] << 8 | data[15]), -2
-    if link_type == SLL2 and len(data) >= 20:
+    if link_type == LINK_COOKED2 and len(data) >= 20:
         return ether(data[20:], data[0] << 8 | data[1]), -6
-    if link_type in (NULL_LOOP, LOOP) and len(data) >= 5:
+    if link_type in (LINK_NULL, LINK_LOOP) and len(data) >= 5:
         kind = ETHERTYPE_IPV6 if data[4] >> 4 == 6 else ETHERTYPE_IPV4
         return ether(data[4:], kind), 10
+    if link_type in (LINK_COOKED, LINK_COOKED2, LINK_NULL, LINK_LOOP):
+        return b"", 0                   # shorter than its header
     return None
 
 
@@ -87,7 +80,7 @@ cdef class Trace:
     """The frames of one capture file.
 
     Args:
-        path: pcap or pcapng; Ethernet, raw IP, Linux cooked (both), or loopback.
+        path: pcap or pcapng, plain or packed with gzip or zstd; Ethernet, raw IP, Linux cooked (both), or loopback.
 
     Attributes:
         fault: in words why reading ended before the file did; "" where it did not.
@@ -96,6 +89,7 @@ cdef class Trace:
 
     Raises:
         OSError: the file cannot be read. NetstackError: it is no capture, or of a link type that is not known.
+        ConfigError: it is packed with zstd, and zstandard is not installed.
     """
 
     def __cinit__(self, path):
@@ -109,13 +103,7 @@ cdef class Trace:
         self.pairs = table_new(8, 64, MAX_PAIRS, 1, 2)
         if self.pairs == NULL:
             raise MemoryError
-        try:
-            for time_ns, data, original, link_type in read_records(path):
-                self.add(time_ns, data, original, link_type)
-        except WireError as err:
-            if self.n == 0:
-                raise NetstackError(f"{path} is not a capture that can be read: {err}") from None
-            self.fault = str(err)
+        self.read(path)
         self.pieces.clear()
 
     def __dealloc__(self):
@@ -130,7 +118,41 @@ cdef class Trace:
     def __len__(self):
         return self.n
 
-    cdef int add(self, object time_ns, bytes data, object original, object link_type) except -1:
+    cdef int read(self, path) except -1:
+        cdef records_t *records
+        cdef frame_record[BATCH] found
+        cdef bytes whole
+        cdef size_t taken = 0
+        cdef int i, n = BATCH
+        parts = []
+        with Source(path) as source:
+            parts.append(bytes(source.buffer))
+            while source.more(len(source.buffer)):
+                parts.append(bytes(source.buffer))
+            packing = source.fault
+        whole = b"".join(parts)
+        parts.clear()
+        self.kept.append(whole)
+        records = records_new()
+        if records == NULL:
+            raise MemoryError
+        try:
+            while n == BATCH:
+                taken += records_read(records, <const uint8_t *>whole + taken, <size_t>len(whole) - taken, found, BATCH,
+                                      &n)
+                for i in range(n):
+                    self.add(&found[i])
+            records_end(records, <size_t>len(whole) - taken)
+            self.fault = packing or records_fault_text(records)
+        finally:
+            records_free(records)
+        if self.fault and self.n == 0:
+            raise NetstackError(f"{path} is not a capture that can be read: {self.fault}")
+        return 0
+
+    cdef int add(self, const frame_record *record) except -1:
+        cdef bytes data
+        cdef uint32_t original = record.length
         cdef frame_t *f
         cdef void *memory
         cdef uint64_t now, before, when
@@ -138,14 +160,6 @@ cdef class Trace:
         cdef uint32_t room
         if self.n == MAX_FRAMES:
             raise NetstackError(f"{self.path} has more than {MAX_FRAMES} frames: split it")
-        if link_type != ETHERNET:
-            made = as_ethernet(data, link_type)
-            if made is None:
-                raise NetstackError(
-                    f"{self.path}: link type {link_type} is not known (Ethernet, raw IP, Linux cooked and loopback are)"
-                )
-            data, longer = made
-            original += longer
         if self.n == self.room:
             room = self.room * 2 if self.room else 256
             memory = realloc(self.frames, room * sizeof(frame_t))
@@ -155,7 +169,7 @@ cdef class Trace:
             self.room = room
         f = &self.frames[self.n]
         memset(f, 0, sizeof(frame_t))
-        when = <uint64_t>(time_ns & 0x7fffffffffffffff)     # a capture may claim any time
+        when = <uint64_t>record.time_ns & 0x7fffffffffffffff     # a capture may claim any time
         if self.n == 0:
             self.start_ns = when
             self.start = when
@@ -175,15 +189,23 @@ cdef class Trace:
         f.number = self.n
         f.wscale = -1
         f.flow = -1
-        self.parse(f, data, original)
-        return 0
+        if record.link_type == LINK_ETHERNET:
+            return self.parse(f, record.data, record.captured, original)
+        made = as_ethernet(<bytes>record.data[:record.captured], record.link_type)
+        if made is None:
+            raise NetstackError(
+                f"{self.path}: link type {record.link_type} is not known "
+                "(Ethernet, raw IP, Linux cooked and loopback are)"
+            )
+        data, longer = made
+        self.kept.append(data)
+        return self.parse(f, data, <uint32_t>len(data), <uint32_t>max(0, original + longer))
 
-    cdef int parse(self, frame_t *f, bytes data, object original) except -1:
+    cdef int parse(self, frame_t *f, const uint8_t *d, uint32_t length, uint32_t original) except -1:
         cdef eth_hdr eth
         cdef ipv4_hdr ip
         cdef arp_hdr arp
-        cdef const uint8_t *d = data
-        cdef uint32_t length = <uint32_t>len(data)
+        cdef bytes data
         cdef uint32_t total
         cdef int n, h
         cdef bint cut = original > length
@@ -193,11 +215,11 @@ cdef class Trace:
             h = (d[n] & 15) * 4
             if n + total > length and n + total <= original and h >= 20 and n + h + 8 <= <int>length and \
                     ipv4_checksum_ok(d + n, h):
-                data = data + bytes(n + total - length)
+                data = <bytes>d[:length] + bytes(n + total - length)
+                self.kept.append(data)
                 d = data
                 length = n + total
                 f.flags |= FRAME_CUT
-        self.kept.append(data)
         f.data = d
         f.length = length
         if n < 0:
@@ -237,7 +259,7 @@ cdef class Trace:
             return 0
         if ip.more_fragments or ip.frag_offset:
             f.kind = KIND_FRAGMENT
-            self.reassemble(f, data, n)
+            self.reassemble(f, n)
             if f.kind == KIND_FRAGMENT:
                 self.note_pair(f)
             return 0
@@ -313,16 +335,17 @@ cdef class Trace:
             f.flags |= FRAME_WRONG_SUM
         return 0
 
-    cdef int reassemble(self, frame_t *f, bytes data, uint32_t at) except -1:
+    cdef int reassemble(self, frame_t *f, uint32_t at) except -1:
         """Notes a fragment; where it completes its datagram the frame gets that one's transport fields."""
         cdef ipv4_hdr ip
-        cdef const uint8_t *d = data
+        cdef const uint8_t *d = f.data
         cdef const uint8_t *l4
+        cdef uint32_t start
         ipv4_parse(d + at, f.length - at, &ip)
         key = (ip.src, ip.dst, ip.ident, ip.protocol)
         parts = self.pieces.setdefault(key, {})
         start = at + ip.header_length
-        piece = data[start:at + ip.total_length]
+        piece = <bytes>d[start:at + ip.total_length]
         parts.setdefault(ip.frag_offset, (piece, bool(ip.more_fragments)))
         whole, reached, last = [], 0, False
         for offset in sorted(parts):
