@@ -151,6 +151,11 @@ class Source:
             return at
         return self._file.tell() if self.size else 0
 
+    def keep(self) -> mmap.mmap | bytes:
+        """What is in the buffer, as the caller's own: a map stays open when the source is closed."""
+        self._mapped = None
+        return self.buffer
+
     def close(self) -> None:
         """Closes the file; again does nothing."""
         self.buffer = b""

@@ -415,14 +415,13 @@ cdef class Player:
             down += self.p.frames[i].role == ROLE_DOWN
         return up, down
 
-    def flows(self) -> list:
+    def flows(self):
         """A dict for each conversation, in the order in which they began."""
         cdef flow_t *w
         cdef uint32_t i
-        out = []
         for i in range(self.p.n_flows):
             w = &self.p.flows[i]
-            out.append({
+            yield {
                 "protocol": w.protocol, "peer": w.peer, "guest_port": w.guest_port, "peer_port": w.peer_port,
                 "facts": w.facts, "seen": w.seen, "first": w.first_frame, "frames_up": w.frames_up,
                 "frames_down": w.frames_down, "bytes_up": w.bytes_up, "bytes_down": w.bytes_down,
@@ -434,8 +433,7 @@ cdef class Player:
                 "diff": w.diff, "cause": w.diff_cause, "a": w.diff_a, "b": w.diff_b, "outputs": w.outputs,
                 "reset_passed": bool(w.reset_passed), "open_down": bool(w.open_down), "ours": bool(w.ours),
                 "guest_edge": w.guest_edge,
-            })
-        return out
+            }
 
     def exchanges(self, int expect) -> list:
         """(index, result, counter that moved or "") of each frame of the guest's with this expectation."""

@@ -16,7 +16,7 @@ WRONG = "wrong"
 ORDER = (WRONG, PARTLY, RIGHT, REFUSED)
 
 
-@dataclass
+@dataclass(slots=True)
 class Verdict:
     """One conversation or exchange.
 

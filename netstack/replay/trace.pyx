@@ -121,28 +121,32 @@ cdef class Trace:
     cdef int read(self, path) except -1:
         cdef records_t *records
         cdef frame_record[BATCH] found
-        cdef bytes whole
-        cdef size_t taken = 0
+        cdef const uint8_t[::1] whole
+        cdef const uint8_t *start = NULL
+        cdef size_t taken = 0, length
         cdef int i, n = BATCH
         parts = []
         with Source(path) as source:
-            parts.append(bytes(source.buffer))
+            # a plain file is mapped: its map is kept, and nothing of it copied
+            parts.append(source.keep())
             while source.more(len(source.buffer)):
                 parts.append(bytes(source.buffer))
             packing = source.fault
-        whole = b"".join(parts)
+        whole = b"".join(parts) if len(parts) > 1 else parts[0]
         parts.clear()
         self.kept.append(whole)
+        length = <size_t>whole.shape[0]
+        if length:
+            start = &whole[0]
         records = records_new()
         if records == NULL:
             raise MemoryError
         try:
             while n == BATCH:
-                taken += records_read(records, <const uint8_t *>whole + taken, <size_t>len(whole) - taken, found, BATCH,
-                                      &n)
+                taken += records_read(records, start + taken, length - taken, found, BATCH, &n)
                 for i in range(n):
                     self.add(&found[i])
-            records_end(records, <size_t>len(whole) - taken)
+            records_end(records, length - taken)
             self.fault = packing or records_fault_text(records)
         finally:
             records_free(records)
