@@ -546,6 +546,7 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
     cdef int n = poller_wait(e.poller, events, EVENTS, timeout_ns)
     e.now_ns = virtual_ns if virtual_ns else clock_now_ns()
     e.counters[<int>ENGINE_WAKEUPS] += 1
+    advance_links(e)                # before anything is sent: what a link holds, it holds from now on
     for i in range(n):
         what = <polled *>events[i].token
         if what.kind == POLLED_LINK:
@@ -556,7 +557,7 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
             wake_clear(e.wake_read)
             poller_rearm(e.poller, e.wake_read, POLL_READ)
             run_calls(e)
-    advance_links(e)
+            advance_links(e)        # it may have made a path bad, or good
     for i in range(1, e.n_ports):
         if e.ports[i] != NULL and e.ports[i].readable:
             read_port(e, e.ports[i])

@@ -30,6 +30,23 @@ def test_replies_and_summary(ask: Ask) -> None:
     assert 0 < low <= mean <= high
 
 
+def test_a_path_made_bad_meanwhile(ask: Ask) -> None:
+    """An instance that has slept holds what it sends for the whole delay, from then on."""
+
+    def run(*arguments: str) -> bytes:
+        out, _ = ask(*arguments).communicate(timeout=60)
+        return out
+
+    try:
+        run("impair", "--down", "delay=60ms")
+        # the second and third: the first may have asked for the guest's MAC
+        replies = run("ping", "-c", "3", "-i", "0.4", "--json", GUEST).splitlines()[1:-1]
+        assert len(replies) == 2
+        assert all(json.loads(reply)["rtt"] >= 0.06 for reply in replies)
+    finally:
+        run("impair", "off")
+
+
 def test_nobody_answers(ask: Ask) -> None:
     done = ask("ping", "-c", "2", "-i", "0.05", "-W", "0.2", "ghost")
     out, _ = done.communicate(timeout=60)
