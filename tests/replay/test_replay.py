@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -368,6 +369,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         replay(str(path))
     empty = Story().save(tmp_path, "empty.pcapng")
     assert replay(empty).verdicts == []
+
+
+def test_a_packed_file(story: Story, tmp_path: Path) -> None:
+    Talk(story).open().ask().close()
+    packed = tmp_path / "story.pcapng.gz"
+    packed.write_bytes(gzip.compress(Path(story.save(tmp_path)).read_bytes()))
+    assert only(replay(str(packed))).verdict == "right"
 
 
 def test_a_file_that_ends_early(story: Story, tmp_path: Path) -> None:
