@@ -46,6 +46,9 @@ class Config:
     names_ttl: int = 0  #: seconds that guests may keep the gateway's own names
     search: tuple[str, ...] | None = None  #: search domains of guests besides ``domain``; None: the host's
     lease_seconds: int = 86400
+    dhcp_ntp: tuple[str, ...] = ()  #: addresses of time servers, DHCP option 42
+    dhcp_routes: tuple[str, ...] = ()  #: PREFIX=ROUTER, DHCP option 121; the default route is added
+    dhcp_wpad: str = ""  #: URL of a proxy auto-configuration file, DHCP option 252
     leases: tuple[tuple[str, str, str], ...] = ()  #: static (MAC, address, name or "")
     pcap: str | None = None  #: capture file
     max_tcp_flows: int = 65536

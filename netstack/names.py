@@ -12,6 +12,7 @@ from .config import Config, parse_mac
 from .errors import ConfigError
 from .nameservice import NameService
 from .services.added_names import record_text
+from .services.dhcp4_options import service_options
 from .services.dns_names import search_option
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ class NameMethods:
         self._publish_names()
 
     def _check_addresses(self) -> None:
-        """Static leases are checked at once, not when the first guest asks."""
+        """Options and static leases are checked at once, not when the first guest asks."""
+        c = self.config
+        self._dhcp_options = service_options(
+            c.dhcp_ntp, c.dhcp_routes, c.dhcp_wpad, ipaddress.IPv4Address(c.gateway)
+        )
         if self.config.leases:
             self._dhcp_server()
             self._tell_holders()
@@ -80,7 +85,10 @@ class NameMethods:
                     mtu=c.mtu,
                     lease_seconds=c.lease_seconds,
                     static=c.leases,
-                    extra=((OPTION_SEARCH, search_option((c.domain, *self._search()))),),
+                    extra=(
+                        (OPTION_SEARCH, search_option((c.domain, *self._search()))),
+                        *self._dhcp_options,
+                    ),
                     excluded=(ipaddress.IPv4Address(c.host_alias),) if c.host_alias else (),
                 )
             )

@@ -1,7 +1,7 @@
 """What the gateway itself answers: addresses by DHCP, names by DNS.
 
 Purpose
-    A guest asks the gateway for an address (:mod:`.dhcp4`) and for names (:mod:`.dns` over UDP,
+    A guest asks the gateway for an address (:mod:`.dhcp4`, :mod:`.dhcp4_options`) and for names (:mod:`.dns` over UDP,
     :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`, which :mod:`.dns_lookup` reads for the
     gateway itself). Which servers know the names that are not ours says the user (:mod:`.dns_servers`) or the host
     (:mod:`.resolv_conf`, :mod:`.host_resolvers`); some are asked over TLS (:mod:`.dns_tls`), and
@@ -23,8 +23,8 @@ Invariants
       exactly one named counter.
 
 RFCs
-    1035, 2181 (section 9), 2308, 4592, 6303, 6891, 7766, 7858, 9619 for DNS; 2131, 2132, 3046 (echo), 3396, 6842 for
-    DHCP; 1928, 9110 and 9112 for proxies.
+    1035, 2181 (section 9), 2308, 4592, 6303, 6891, 7766, 7858, 9619 for DNS; 2131, 2132, 3046 (echo), 3396, 3442, 6842,
+    8910 for DHCP; 1928, 9110 and 9112 for proxies.
 
 Tests
     ``tests/services``: golden exchanges, walks through the states of a DHCP client, DNS over a socket pair

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 from netstack.errors import ConfigError, WireError
+from netstack.services.dhcp4_options import CLASSLESS_ROUTES, ROUTER
 from netstack.wire.dhcp4 import (
     ACK,
     DECLINE,
@@ -44,6 +45,7 @@ CLIENT_PORT = 68
 BROADCAST = IPv4Address("255.255.255.255")
 BROADCAST_MAC = b"\xff" * 6
 ETHERNET = 1
+SUBNET_MASK = 1
 IP_AND_UDP = 28  # bytes of headers that option 57 counts in
 SMALLEST_PACKET = 576  # what every client takes (RFC 2131 section 2)
 MAX_ADDRESSES = 65536  # of the pool and the static ones together: what the tables may grow to
@@ -571,12 +573,15 @@ class DhcpServer:
         extra.options.update(s.extra)
         # A client that names no options, like VPNKit's, gets them all.
         asked: Iterable[int] = request.parameter_list or tuple(extra.options)
-        asked = sorted(asked, key=lambda code: code != 1)  # the mask before any router (RFC 2132 section 3.3)
+        # The mask before any router (RFC 2132 section 3.3), and routes before the router that they stand for.
+        asked = sorted(asked, key=lambda code: (code != SUBNET_MASK, code != CLASSLESS_ROUTES))
         room = self._room(c) - len(reply.build(minimum=0)) - _echoed_size(request)
         for code in asked:
             data = extra.options.pop(code, None)
             if data is None:
                 continue
+            if code == ROUTER and request.parameter_list and CLASSLESS_ROUTES in reply.options:
+                continue  # RFC 3442: not both, to a client that asks for both
             size = len(data) + 2 * max(1, -(-len(data) // 255))
             if size <= room:
                 reply.options[code] = data
