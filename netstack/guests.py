@@ -166,7 +166,8 @@ class GuestMethods(NameMethods, PendingMethods):
 
     def links(self) -> dict[int, str]:
         """The guests' links: port to what it is called."""
-        return dict(self._ports)
+        with self._ports_lock:  # a link that serves already has its name
+            return dict(self._ports)
 
     def remove(self, port: int) -> None:
         """Closes a guest's link."""
