@@ -243,7 +243,9 @@ class Guest:
         body = self._random.randbytes(size)
 
         def ask() -> None:
-            self._pings.setdefault(key, (time.monotonic(), None))  # a request sent again counts from the first
+            self._pings.setdefault(
+                key, (time.monotonic(), None)
+            )  # a request sent again counts from the first
             self._send_ip(address, ICMP, ICMPv4Message.echo(*key, body).build(), ttl=ttl)
 
         def answer() -> list[float | OSError] | None:
