@@ -76,6 +76,13 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "DOMAIN",
         "Complete short names inside with this domain instead of the host's search domains (can be repeated).",
     ),
+    (
+        ("--host-name",),
+        "texts",
+        (),
+        "NAME",
+        "One more name for this host's loopback, beside host.internal and host.docker.internal (can be repeated).",
+    ),
     (("--no-host-loopback",), "flag", False, None, "Leave out 192.168.65.2, the host's loopback."),
     (
         ("-p", "--publish"),
@@ -272,6 +279,7 @@ def network_changes(
     impair_down: str | None = None,
     name: Sequence[str] = (),
     zone: Sequence[str] = (),
+    host_name: Sequence[str] = (),
     mark: str | None = None,
     **plain: Any,
 ) -> dict[str, Any]:
@@ -292,6 +300,10 @@ def network_changes(
         changes["names"] = tuple(name)
     if zone:
         changes["zones"] = tuple(zone)
+    if host_name:
+        from netstack.config import Config
+
+        changes["host_names"] = (*Config.host_names, *host_name)
     if network is not None:
         import ipaddress
 

@@ -16,6 +16,10 @@ SAID = {
     "name": ("--name=corp=MX 10 mail.corp", 'names = ["corp=MX 10 mail.corp"]'),
     "zone": ("--zone=corp", 'zones = ["corp"]'),
     "hosts_file": ("--hosts-file=/etc/hosts", 'hosts_file = "/etc/hosts"'),
+    "host_name": (
+        "--host-name=box.test",
+        'host_names = ["host.internal", "host.docker.internal", "box.test"]',
+    ),
     "search": ("--search=corp", 'search = ["corp"]'),
     "outbound_interface": ("--outbound-interface=tun0", 'outbound_interface = "tun0"'),
     "outbound_address": ("--outbound-address=10.8.0.2", 'outbound_address = "10.8.0.2"'),
