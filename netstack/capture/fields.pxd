@@ -112,7 +112,7 @@ ctypedef struct fields_t:
 
 cdef inline size_t fields_size(int want) noexcept nogil:
     """The bytes of a fields_t that are used: as few as there can be lie as close as they can."""
-    cdef fields_t *none = NULL
+    cdef fields_t any
     if want & ~(WANT_LINK | WANT_NETWORK | WANT_TRANSPORT):
         return sizeof(fields_t)
-    return (<size_t>&none.fields_rest + 7) & ~<size_t>7
+    return (<size_t>(<char *>&any.fields_rest - <char *>&any) + 7) & ~<size_t>7
