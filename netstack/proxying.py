@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
-from .config import Config
 from .log import logger
 from .proxy.presence import configured, present
+from .reach import ReachMethods
 
 if TYPE_CHECKING:
     import socket
 
-    from .engine import Engine
     from .proxy.service import ProxyService
-    from .reach import Reach
-    from .services.dhcp4 import DhcpServer
 
 __all__ = ["ProxyMethods"]
 
 Prefix = tuple[str, int, int, int]  # address, length, port, protocol
 
 
-class ProxyMethods:
+class ProxyMethods(ReachMethods):
     """The part of :class:`netstack.Gateway` that keeps a proxy (:mod:`netstack.proxy`)."""
 
-    config: Config
-    _engine: Engine
-    _dhcp: DhcpServer | None
-    _lock: threading.Lock
     _virtual_ns: int
     _proxy: ProxyService | None = None
-
-    def _reaching(self) -> Reach:
-        raise NotImplementedError
 
     def _begin_proxy(self) -> None:
         """What the options say is wrong at once, or in force at once."""

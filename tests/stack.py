@@ -13,6 +13,7 @@ from scapy.packet import Packet, Raw
 import netstack
 from netstack.gateway import Gateway, PendingFlow
 from netstack.link.memory import MemoryLink
+from netstack.testing.virtual import run_until
 
 GATEWAY = "192.168.65.1"
 HOST = "192.168.65.2"
@@ -63,14 +64,7 @@ class Stack:
 
     def run(self, seconds: float = 0.0) -> list[Packet]:
         """Lets time pass, doing everything when it is due; what the guest got."""
-        end = self.now + int(seconds * SECOND)
-        while True:
-            deadline = self.gateway.step(self.now)
-            if deadline is None or deadline > end:
-                break
-            self.now = max(self.now + 1, deadline)
-        self.now = end
-        self.gateway.step(self.now)
+        self.now = run_until(self.gateway, self.now, self.now + int(seconds * SECOND))
         return [Ether(frame) for frame, _ in self.link.drain()]
 
     def send(self, *frames: Packet | bytes, seconds: float = 0.0) -> list[Packet]:

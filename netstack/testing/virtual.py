@@ -9,9 +9,21 @@ from netstack.config import Config
 from netstack.gateway import Gateway
 from netstack.link.memory import MemoryLink
 
-__all__ = ["VirtualClock"]
+__all__ = ["VirtualClock", "run_until"]
 
 NS = 1_000_000_000
+
+
+def run_until(gateway: Gateway, now_ns: int, end_ns: int) -> int:
+    """Steps a gateway whose time is ``now_ns`` to ``end_ns``, doing everything when it is due; its time then."""
+    while True:
+        deadline = gateway.step(now_ns)
+        if deadline is None or deadline > end_ns:
+            break
+        now_ns = max(now_ns + 1, deadline)
+    now_ns = max(now_ns, end_ns)
+    gateway.step(now_ns)
+    return now_ns
 
 
 class VirtualClock:
@@ -57,14 +69,7 @@ class VirtualClock:
 
     def advance(self, seconds: float = 0.0) -> list[bytes]:
         """Lets time pass, doing everything when it is due; the frames that the guest got."""
-        end = self._now_ns + round(seconds * NS)
-        while True:
-            deadline = self.gateway.step(self._now_ns)
-            if deadline is None or deadline > end:
-                break
-            self._now_ns = max(self._now_ns + 1, deadline)
-        self._now_ns = max(end, self._now_ns)
-        self.gateway.step(self._now_ns)
+        self._now_ns = run_until(self.gateway, self._now_ns, self._now_ns + round(seconds * NS))
         return [frame for frame, _ in self.link.drain()]
 
     def __enter__(self) -> VirtualClock:

@@ -30,12 +30,6 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     one.close()
 
 
-@pytest.fixture
-def _namespaces() -> None:
-    if subprocess.run(["unshare", "-rn", "test", "-w", "/dev/net/tun"], capture_output=True).returncode:
-        pytest.skip("no user namespaces, or no /dev/net/tun, here")
-
-
 def refused(address: tuple[str, int]) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(address) != 0

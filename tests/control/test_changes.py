@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from instance import ROOT, Instance, environment, eventually, guest_of, inside
+from instance import ROOT, Instance, environment, eventually, inside
 
 from netstack.capture.pcap import read_pcap
 
@@ -31,14 +31,6 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     one = Instance(tmp_path_factory.mktemp("changes"))
     yield one
     one.close()
-
-
-@pytest.fixture(scope="module")
-def guest(instance: Instance) -> Iterator[int]:
-    if subprocess.run(["unshare", "-rn", "test", "-w", "/dev/net/tun"], capture_output=True).returncode:
-        pytest.skip("no user namespaces, or no /dev/net/tun, here")
-    with guest_of(instance) as process:
-        yield process
 
 
 def ping(guest: int, *options: str) -> float:

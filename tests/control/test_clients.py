@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from instance import GUEST, GUEST_PORT, Instance, eventually, guest_of, inside
+from instance import GUEST, GUEST_PORT, Instance, eventually, inside
 
 from netstack.control import ninep
 
@@ -26,14 +26,6 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     one = Instance(folder, "--port-9p", f"{folder}/9p")
     yield one
     one.close()
-
-
-@pytest.fixture(scope="module")
-def guest(instance: Instance) -> Iterator[int]:
-    if subprocess.run(["unshare", "-rn", "test", "-w", "/dev/net/tun"], capture_output=True).returncode:
-        pytest.skip("no user namespaces, or no /dev/net/tun, here")
-    with guest_of(instance) as process:
-        yield process
 
 
 def go(instance: Instance, method: str, path: str, body: Any = None) -> tuple[int, str, str]:

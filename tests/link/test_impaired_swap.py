@@ -14,6 +14,7 @@ from stack import GATEWAY, GATEWAY_MAC, GUEST, MAC, SECOND
 import netstack
 from netstack.gateway import Gateway
 from netstack.link.impair import Impairment
+from netstack.testing.virtual import run_until
 
 MILLISECOND = SECOND // 1000
 
@@ -39,14 +40,7 @@ class Wire:
 
     def run(self, milliseconds: float = 0) -> list[int]:
         """Lets time pass; the sequence numbers of the echo replies that came (-1: another frame)."""
-        end = self.now + int(milliseconds * MILLISECOND)
-        while True:
-            deadline = self.gateway.step(self.now)
-            if deadline is None or deadline > end:
-                break
-            self.now = max(self.now + 1, deadline)
-        self.now = end
-        self.gateway.step(self.now)
+        self.now = run_until(self.gateway, self.now, self.now + int(milliseconds * MILLISECOND))
         out = []
         while True:
             try:
