@@ -5,7 +5,6 @@ A value is never changed; adding and removing give another one, so that one that
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +51,11 @@ def record_data(kind: str, text: str) -> bytes:
 def _value(kind: str, text: str) -> Any:
     if kind == "TXT":
         # Quoted strings are the pieces of a record; other text is one, however long.
-        return tuple(shlex.split(text)) if text[:1] == '"' else text
+        if text[:1] != '"':
+            return text
+        import shlex  # costs start-up time
+
+        return tuple(shlex.split(text))
     if kind in ("MX", "SRV"):
         *numbers, name = text.split()
         if len(numbers) != (1 if kind == "MX" else 3) or not all(n.isdecimal() for n in numbers):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
-from urllib.parse import urlsplit
 
 from netstack.errors import ConfigError
 
@@ -105,6 +104,8 @@ def wpad(url: str) -> bytes:
     """
     if not url:
         return b""
+    from urllib.parse import urlsplit  # costs start-up time
+
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname)
