@@ -67,6 +67,7 @@ class TlsResolver:
         if len(query) < 12 or len(self._pending) >= MAX_PENDING:
             return None
         for _ in range(2):
+            writer = None
             try:
                 writer = await self._connection()
                 return await self._exchange(writer, query)
@@ -74,7 +75,8 @@ class TlsResolver:
                 await self.close()
                 return None
             except (OSError, EOFError):  # ssl.SSLError is an OSError
-                continue
+                if writer is not None:  # the transport of Python 3.10 does not say that it is closing
+                    self._lost(writer)
         return None
 
     async def _connection(self) -> asyncio.StreamWriter:
@@ -131,12 +133,16 @@ class TlsResolver:
         except (OSError, EOFError, asyncio.TimeoutError):
             pass
         finally:
-            writer.transport.abort()
-            if self._writer is writer:
-                self._writer = None
-                for _, answer in self._pending.values():
-                    if not answer.done():
-                        answer.set_exception(ConnectionResetError("the server has closed the connection"))
+            self._lost(writer)
+
+    def _lost(self, writer: asyncio.StreamWriter) -> None:
+        """Has done with a connection: the queries on it fail, unless another has taken its place."""
+        writer.transport.abort()
+        if self._writer is writer:
+            self._writer = None
+            for _, answer in self._pending.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionResetError("the server has closed the connection"))
 
     async def close(self) -> None:
         """Ends the connection; the next query makes another."""

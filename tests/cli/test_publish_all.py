@@ -109,10 +109,8 @@ def test_serve_publishes_what_it_is_said_to_for_each_guest(tmp_path: Path) -> No
     one = Instance(tmp_path, "-P", "--expose", str(GUEST_PORT), "--expose", "53/udp", *lease)
     try:
         with guest_of(one):
-            ports = eventually(
-                lambda: [p for p in one.ask("GET", "/v1/ports")[1]["ports"] if p["guest"] == GUEST]
-            )
             eventually(lambda: len(one.ask("GET", "/v1/ports")[1]["ports"]) == 4)
+            ports = [p for p in one.ask("GET", "/v1/ports")[1]["ports"] if p["guest"] == GUEST]
             (tcp,) = [p for p in ports if p["protocol"] == "tcp"]
             assert asked(socket.SOCK_STREAM, address_of(tcp["addresses"][0]), b"echo") == b"echo"
             everybody = {(p["guest"], p["guest_port"]) for p in one.ask("GET", "/v1/ports")[1]["ports"]}
