@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ COMMANDS = (
     "log-level",
     "replay",
     "config",
+    "completion",
     "demo",
 )  # each is made by netstack.cli.NAME.command(), when it is asked for
 
@@ -58,6 +60,10 @@ class LazyGroup(click.Group):
             return None
         command = import_module(f"netstack.cli.{cmd_name.replace('-', '_')}").command()
         assert isinstance(command, click.Command)
+        if "_NETSTACK_COMPLETE" in os.environ:  # a shell asks what a word may become
+            from netstack.cli.completion import prepare
+
+            prepare(command)
         return command
 
 
