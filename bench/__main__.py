@@ -1,11 +1,11 @@
-"""python -m bench [compare|dissect|dns|gil|many|peer|ports|relay] [OPTIONS]; without a name: compare."""
+"""python -m bench [compare|dissect|dns|gil|many|peer|ports|relay|soak] [OPTIONS]; without a name: compare."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("compare", "dissect", "dns", "gil", "many", "peer", "ports", "relay")
+NAMES = ("compare", "dissect", "dns", "gil", "many", "peer", "ports", "relay", "soak")
 
 
 def main(argv: list[str]) -> int:
