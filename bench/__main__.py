@@ -1,17 +1,18 @@
-"""python -m bench [compare|dissect|dns|gil|many|peer|ports|relay|soak] [OPTIONS]; without a name: compare."""
+"""python -m bench [compare|dissect|dns|gil|many|page|peer|ports|profile|relay|soak] [OPTIONS]; without a name: compare."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("compare", "dissect", "dns", "gil", "many", "peer", "ports", "relay", "soak")
+NAMES = ("compare", "dissect", "dns", "gil", "many", "page", "peer", "ports", "profile", "relay", "soak")
+ELSEWHERE = {"page": "compare.page"}
 
 
 def main(argv: list[str]) -> int:
     """Runs the benchmark that the first argument names with the rest of them; its exit status."""
     name, rest = (argv[0], argv[1:]) if argv[:1] and argv[0] in NAMES else ("compare", argv)
-    status: int = importlib.import_module(f".{name}", __package__).main(rest)
+    status: int = importlib.import_module(f".{ELSEWHERE.get(name, name)}", __package__).main(rest)
     return status
 
 

@@ -6,31 +6,18 @@ Twice through the gateway: with its cache off, so that each query goes to dnsmas
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import statistics
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 from netstack.config import Config
 from netstack.testing.lab import GATEWAY, Lab
-from netstack.testing.namespace import Namespace, unavailable
+from netstack.testing.namespace import unavailable
+
+from .programs import dnsperf
 
 NAMES = 1000
-
-
-def queries_a_second(ns: Namespace, server: str, questions: Path, seconds: float, clients: int) -> float:
-    """What dnsperf reports, which fails unless almost every query was answered."""
-    done = ns.run(
-        *("dnsperf", "-s", server, "-d", str(questions), "-l", str(int(seconds)), "-c", str(clients)),
-        *("-q", "100", "-O", "suppress=timeout"),
-    )
-    rate = re.search(r"Queries per second:\s+([\d.]+)", done.stdout)
-    complete = re.search(r"Queries completed:\s+\d+ \(([\d.]+)%\)", done.stdout)
-    if rate is None or complete is None or float(complete[1]) < 99.9 or "NOERROR" not in done.stdout:
-        raise RuntimeError(f"dnsperf did not get its answers:\n{done.stdout}{done.stderr}")
-    return float(rate[1])
 
 
 def main(argv: list[str]) -> int:
@@ -59,13 +46,13 @@ def main(argv: list[str]) -> int:
         server.wait_listening(53)
         for _ in range(options.repeat):
             rates["straight"].append(
-                queries_a_second(lab.host, "127.0.0.1", questions, options.seconds, options.clients)
+                dnsperf(lab.host, "127.0.0.1", questions, options.seconds, options.clients)
             )
             for case, entries in (("through the gateway", 0), ("from its cache", 4096)):
                 with ExitStack() as stack:
                     gateway = stack.enter_context(lab.gateway(Config(dns=("127.0.0.1",), dns_cache=entries)))
                     rates[case].append(
-                        queries_a_second(lab.guest, GATEWAY, questions, options.seconds, options.clients)
+                        dnsperf(lab.guest, GATEWAY, questions, options.seconds, options.clients)
                     )
                     stats = gateway.stats()
                     forwarded = stats["dns_forwarded"]

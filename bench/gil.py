@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from netstack.testing.lab import HOST_ALIAS, Lab
 from netstack.testing.namespace import unavailable
 
-from .compare import DIRECTIONS, IPERF_PORT, iperf
+from .programs import DIRECTIONS, IPERF_PORT, iperf
 
 SPIN = "while True: pass"
 

@@ -2,10 +2,10 @@
  * allow when everything else is left out. It is a yardstick and must not be used as a network: nothing is ever
  * retransmitted, nothing is checked, addresses are ignored, and a connection that misbehaves takes the program along.
  *
- * usage: limit NETNS-PATH IFNAME MTU
+ * usage: limit NETNS-PATH IFNAME MTU [ADDRESS]
  *
  * Opens the TAP IFNAME in that namespace with virtio headers, partial checksums and TCP segmentation offload, then
- * connects every SYN from the guest to 127.0.0.1 at the same port in its own namespace, and copies both ways.
+ * connects every SYN from the guest to ADDRESS (127.0.0.1) at the same port in its own namespace, and copies both ways.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -64,6 +64,7 @@ struct connection {
 };
 
 static int tap, poller, mss;
+static struct in_addr server;
 static uint8_t guest_mac[ETH_ALEN];
 static const uint8_t our_mac[ETH_ALEN] = {0x02, 0, 0, 0, 0, 0x01};
 static struct connection connections[MAX_CONNECTIONS];
@@ -204,7 +205,7 @@ static void open_connection(struct connection *c, const struct iphdr *ip, const 
     memset(c, 0, sizeof *c);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in host = {.sin_family = AF_INET, .sin_port = tcp->th_dport,
-                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+                               .sin_addr = server};
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&host, sizeof host)) {
         perror("connecting");
         if (c->fd >= 0)
@@ -332,8 +333,8 @@ static void open_tap(const char *netns, const char *ifname)
 int main(int argc, char **argv)
 {
     static uint8_t buffer[sizeof(struct virtio_net_hdr_mrg_rxbuf) + 70000];
-    if (argc != 4) {
-        fprintf(stderr, "usage: limit NETNS-PATH IFNAME MTU\n");
+    if ((argc != 4 && argc != 5) || !inet_aton(argc == 5 ? argv[4] : "127.0.0.1", &server)) {
+        fprintf(stderr, "usage: limit NETNS-PATH IFNAME MTU [ADDRESS]\n");
         return 2;
     }
     mss = atoi(argv[3]) - (int)(sizeof(struct iphdr) + sizeof(struct tcphdr));

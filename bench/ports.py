@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
-import socket
 import statistics
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from netstack.testing.lab import HOST_ALIAS, TAP, Lab
-from netstack.testing.namespace import Namespace, ProgramError, unavailable
+from netstack.testing.lab import Lab
+from netstack.testing.namespace import Process, unavailable
 
-from .compare import IPERF_PORT, iperf
-from .systems import SLIRP_HOST, Running, wait_for_route
+from . import systems
+from .programs import IPERF_PORT, iperf, whole, wrk
 
 HTTP_PORT, GUEST_IPERF = 8080, 5202
 TIMES_SLIRP4NETNS = 1.5  # requests per second
@@ -59,79 +55,43 @@ class Sample:
     out_gbit_s: float
 
 
-@contextmanager
-def netstack(lab: Lab, mtu: int) -> Iterator[Running]:
-    """Serves the guest with both ports published."""
-    ports = [f"127.0.0.1:{port}:{port}" for port in (HTTP_PORT, GUEST_IPERF)]
-    process = lab.attach(*(word for port in ports for word in ("-p", port)), mtu=mtu)
-    yield Running(process, HOST_ALIAS)
-    process.stop()
+SYSTEMS = ("netstack", "slirp4netns")
 
 
-@contextmanager
-def slirp4netns(lab: Lab, mtu: int) -> Iterator[Running]:
-    """The same."""
-    api = lab.directory / "slirp.sock"
-    process = lab.host.spawn(
-        *("slirp4netns", "--configure", f"--mtu={mtu}", "--api-socket", str(api)),
-        *("--netns-type=path", str(lab.guest.path), TAP),
-    )
-    wait_for_route(lab, process)
-    process.wait_until(api.exists, "make its API socket")
-    for port in (HTTP_PORT, GUEST_IPERF):
-        arguments = {"proto": "tcp", "host_addr": "127.0.0.1", "host_port": port, "guest_port": port}
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(api))
-            sock.sendall(json.dumps({"execute": "add_hostfwd", "arguments": arguments}).encode())
-            sock.shutdown(socket.SHUT_WR)
-            answer = sock.recv(4096)
-        if b"error" in answer:
-            raise ProgramError(f"slirp4netns: {answer.decode()}")
-    yield Running(process, SLIRP_HOST)
-    process.stop()
-
-
-SYSTEMS = {"netstack": netstack, "slirp4netns": slirp4netns}
-
-
-def wrk(host: Namespace, seconds: float, connections: int, *options: str) -> float:
-    """Requests per second."""
-    done = host.run(
-        *("wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", *options),
-        f"http://127.0.0.1:{HTTP_PORT}/page",
-        timeout=seconds + 30,
-    )
-    match = re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)
-    if match is None:
-        raise ProgramError(f"wrk did not report: {done.stdout}{done.stderr}")
-    return float(match[1])
+def nginx(lab: Lab) -> Process:
+    """An nginx in the guest, with its page."""
+    for folder in ("tmp", "www"):
+        (lab.directory / folder).mkdir()
+    (lab.directory / "www" / "page").write_bytes(PAGE)
+    config = lab.directory / "nginx.conf"
+    config.write_text(NGINX.format(dir=lab.directory, port=HTTP_PORT))
+    process = lab.guest.spawn("nginx", "-e", "stderr", "-c", str(config))
+    process.wait_listening(HTTP_PORT)
+    return process
 
 
 def measure(name: str, mtu: int, seconds: float) -> Sample:
     """One system, all its figures."""
-    with Lab() as lab, SYSTEMS[name](lab, mtu) as running:
-        for folder in ("tmp", "www"):
-            (lab.directory / folder).mkdir()
-        (lab.directory / "www" / "page").write_bytes(PAGE)
-        config = lab.directory / "nginx.conf"
-        config.write_text(NGINX.format(dir=lab.directory, port=HTTP_PORT))
+    with Lab() as lab:
+        running = systems.SYSTEMS[name].start(lab, systems.Wanted(mtu, (HTTP_PORT, GUEST_IPERF)))
+        nginx(lab)
         servers = [
-            (lab.guest.spawn("nginx", "-e", "stderr", "-c", str(config)), HTTP_PORT),
             (lab.guest.spawn("iperf3", "-s", "-p", str(GUEST_IPERF)), GUEST_IPERF),
             (lab.host.spawn("iperf3", "-s", "-p", str(IPERF_PORT)), IPERF_PORT),
         ]
         for process, port in servers:
             process.wait_listening(port)
         done = lab.host.run(
-            *("iperf3", "-J", "-c", "127.0.0.1", "-p", str(GUEST_IPERF), "-t", f"{seconds:g}"),
+            *("iperf3", "-J", "-c", "127.0.0.1", "-p", str(GUEST_IPERF), "-t", whole(seconds)),
             timeout=seconds + 60,
         )
         into = json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] / 1e9
         out = iperf(lab, running.server, seconds, [])["end"]["sum_received"]["bits_per_second"] / 1e9
-        kept, before = wrk(lab.host, seconds, 10), running.cpu_seconds()
-        many = wrk(lab.host, seconds, 50)
+        url = f"http://127.0.0.1:{HTTP_PORT}/page"
+        kept, before = wrk(lab.host, url, seconds, 10), running.cpu_seconds()
+        many = wrk(lab.host, url, seconds, 50)
         cpu_us = (running.cpu_seconds() - before) / (many * max(1, round(seconds))) * 1e6
-        fresh = wrk(lab.host, seconds, 10, "-H", "Connection: close")
+        fresh = wrk(lab.host, url, seconds, 10, "-H", "Connection: close")
         return Sample(name, kept, many, fresh, cpu_us, into, out)
 
 
@@ -167,7 +127,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--repeat", type=int, default=3, help="turns of each system; their median counts")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--mtu", type=int, default=1500, help="of the guest's device")
-    parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="default: both")
+    parser.add_argument("--system", action="append", choices=SYSTEMS, help="default: both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--check", action="store_true", help="fail when netstack misses what is asked of it")
     options = parser.parse_args(argv)

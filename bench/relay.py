@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from netstack.testing.lab import GUEST, HOST_ALIAS, TAP, Lab, python_environment
 from netstack.testing.namespace import Process, ProgramError, unavailable
 
-from .compare import DIRECTIONS, IPERF_PORT, MTUS, iperf
+from .programs import DIRECTIONS, IPERF_PORT, iperf
 from .systems import cpu_of, session
 
+MTUS = (1500, 65520)
 FRAME = 64
 UDP_PAYLOAD = FRAME - 14 - 20 - 8  #: bytes of a datagram in a frame of 64, the check sequence not counted
 PLACES = ("hyperkit", "qemu")

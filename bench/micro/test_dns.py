@@ -1,4 +1,4 @@
-"""DNS: an answer from the table, and reading a message, beside scapy doing the same."""
+"""DNS: an answer from the table, and reading a message, beside scapy and dpkt doing the same."""
 
 import pytest
 
@@ -56,6 +56,13 @@ def test_parse_scapy(benchmark):
 
     raw = response()
     assert len(benchmark(lambda: DNS(raw).an)) == 5
+
+
+def test_parse_dpkt(benchmark):
+    import dpkt
+
+    raw = response()
+    assert len(benchmark(lambda: dpkt.dns.DNS(raw).an)) == 5
 
 
 def test_build(benchmark):
