@@ -1,4 +1,4 @@
-"""python -m bench [compare|dissect|dns|gil|many|page|peer|ports|profile|relay|soak] [OPTIONS]; without a name: compare."""
+"""python -m bench [NAME] [OPTIONS], NAME being one of NAMES below; without it: compare."""
 
 from __future__ import annotations
 
