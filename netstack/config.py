@@ -27,33 +27,34 @@ class Config:
         ConfigError: a value cannot be used; the message names the key and what it may be.
     """
 
-    network: str = "192.168.65.0/24"
+    network: str = "192.168.65.0/24"  #: the virtual network, as a prefix
     gateway: str = "192.168.65.1"  #: gateway, DNS and DHCP server
     host_alias: str | None = "192.168.65.2"  #: stands for the host's loopback; None switches it off
-    first_guest: str = "192.168.65.3"  #: pool of guest addresses, inclusive
-    last_guest: str = "192.168.65.254"
-    gateway_mac: str = "f6:16:36:bc:f9:c6"
+    first_guest: str = "192.168.65.3"  #: first address of the guests' pool
+    last_guest: str = "192.168.65.254"  #: last address of the pool, inclusive
+    gateway_mac: str = "f6:16:36:bc:f9:c6"  #: the gateway's hardware address
     mtu: int = 1500  #: IP bytes, 576..65535
     domain: str = "internal"  #: DHCP option 15, and the zone of lease names
-    gateway_names: tuple[str, ...] = ("gateway.internal",)
+    gateway_names: tuple[str, ...] = ("gateway.internal",)  #: names of ``gateway``
+    #: names of ``host_alias``
     host_names: tuple[str, ...] = ("host.internal", "host.docker.internal")
     #: name servers: ADDR, ADDR#PORT, tls://ADDR#NAME, each perhaps with ZONE= in front; None follows the host
     dns: tuple[str, ...] | None = None
-    resolv_conf: str = "/etc/resolv.conf"
+    resolv_conf: str = "/etc/resolv.conf"  #: where the host's name servers stand, followed when it changes
     names: tuple[str, ...] = ()  #: NAME=ADDRESS[,ADDRESS] or NAME=TYPE VALUE
     zones: tuple[str, ...] = ()  #: in which no name exists but those given here
     hosts_file: str | None = None  #: more names, as in hosts(5), watched
     names_ttl: int = 0  #: seconds that guests may keep the gateway's own names
     search: tuple[str, ...] | None = None  #: search domains of guests besides ``domain``; None: the host's
-    lease_seconds: int = 86400
+    lease_seconds: int = 86400  #: how long an address is lent by DHCP, seconds
     dhcp_ntp: tuple[str, ...] = ()  #: addresses of time servers, DHCP option 42
     dhcp_routes: tuple[str, ...] = ()  #: PREFIX=ROUTER, DHCP option 121; the default route is added
     dhcp_wpad: str = ""  #: URL of a proxy auto-configuration file, DHCP option 252
     leases: tuple[tuple[str, str, str], ...] = ()  #: static (MAC, address, name or "")
     pcap: str | None = None  #: capture file
-    max_tcp_flows: int = 65536
-    max_udp_flows: int = 8192
-    max_ping_flows: int = 256
+    max_tcp_flows: int = 65536  #: TCP connections at one time; a SYN beyond is refused
+    max_udp_flows: int = 8192  #: UDP flows at one time; beyond, the one silent longest makes room
+    max_ping_flows: int = 256  #: guests' pings (by identifier) at one time; one beyond is dropped
     udp_idle_one_way: float = 30.0  #: seconds without an answer
     udp_idle_two_way: float = 180.0  #: seconds after traffic both ways
     dns_timeout: float = (
@@ -80,7 +81,7 @@ class Config:
     no_proxy: str | None = None  #: hosts that are reached without it, such as ".corp.example,10/8"
     http_settings: str | None = None  #: VPNKit's JSON file of proxies, watched
     transparent_http_ports: tuple[int, ...] = (80,)  #: guests' connections to these are taken to the proxy
-    transparent_https_ports: tuple[int, ...] = (443,)
+    transparent_https_ports: tuple[int, ...] = (443,)  #: the same, for the HTTPS proxy
     allow_host: tuple[str, ...] = ()  #: if any: the only hosts that guests reach by HTTP and HTTPS
     allow_url: tuple[str, ...] = ()  #: URLs that they reach besides, such as http://example.com/files
     #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good

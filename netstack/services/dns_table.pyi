@@ -12,9 +12,11 @@ _Data: TypeAlias = _Address | tuple[str | int, Any]
 @disjoint_base
 class DnsTable:
     @property
-    def names(self) -> dict[str, tuple[tuple[str, bytes], ...]]: ...
+    def names(self) -> dict[str, tuple[tuple[str, bytes], ...]]:
+        """Each name, in small letters, with its records: type and data as on the wire."""
     @property
-    def zones(self) -> tuple[str, ...]: ...
+    def zones(self) -> tuple[str, ...]:
+        """The zones in which no other name exists."""
     def __init__(
         self,
         names: Mapping[str, _Data | Iterable[_Data]] | Iterable[tuple[str, _Data | Iterable[_Data]]] = (),

@@ -1,0 +1,399 @@
+"""Writes the pages of the documentation that are made from the sources.
+
+``python docs/generate.py`` writes them anew; ``tests/docs/test_generated.py`` compares them with what is there.
+
+| page | made from |
+|---|---|
+| reference/configuration.md | the fields of `netstack.config.Config` and `netstack.config_file.ServiceConfig` |
+| reference/cli.md | click's commands (`netstack.cli.group`) |
+| layers.md | the table in ``tests/test_layers.py`` |
+| architecture.md | its picture of the layers only, from the same table |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from netstack.cli.group import group  # noqa: E402
+from netstack.cli.options import NETWORK_OPTIONS, network_changes  # noqa: E402
+from netstack.config import Config  # noqa: E402
+from netstack.config_file import ServiceConfig, to_toml  # noqa: E402
+
+AGAIN = "<!-- Made by docs/generate.py: change the sources, and run it again. -->\n"
+
+# ---- the configuration ----------------------------------------------------------------------------------------
+
+# A value of each kind of option of the command line, so that network_changes tells which keys it stands for.
+SAMPLES = {
+    "network": "10.0.0.0/24",
+    "mark": "1",
+    "no_host_loopback": True,
+    "mtu": 1400,
+    "transparent_http_ports": "80",
+    "transparent_https_ports": "443",
+}
+SEVERAL = {"dns", "name", "zone", "search", "host_name", "publish", "socks", "allow_host", "allow_url"}
+# What `netstack serve` adds by itself.
+SERVICE_FLAGS = {
+    "leases": "--guest",
+    "isolation": "--isolate",
+    "source_check": "--source-check",
+    "host_alias": "--no-host-loopback",
+}
+
+
+def described(cls: type) -> dict[str, str]:
+    """Field name to what its ``#:`` comment says: behind the field, or in the lines above it."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    name = ""
+    first = True  # of a logical line
+    depth = 0
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(cls)).readline):
+        if token.type == tokenize.COMMENT and token.string.startswith("#:"):
+            text = token.string[2:].strip()
+            if first:
+                above.append(text)
+            else:
+                found[name] = text
+        elif token.type == tokenize.OP and token.string in "([{":
+            depth += 1
+        elif token.type == tokenize.OP and token.string in ")]}":
+            depth -= 1
+        elif token.type == tokenize.NAME and first:
+            name, first = token.string, False
+            if above:
+                found[name] = " ".join(above)
+                above = []
+        elif token.type == tokenize.NEWLINE:
+            first = True
+        elif token.type == tokenize.OP:
+            first = False
+    return {field.name: found.get(field.name, "") for field in dataclasses.fields(cls)}
+
+
+def flags_of_keys() -> dict[str, str]:
+    """Key of the configuration to the option that sets it."""
+    serve = group.get_command(click.Context(group), "serve")
+    assert serve is not None
+    flags = {p.name: max(p.opts, key=len) for p in serve.params if isinstance(p, click.Option)}
+    out = {key: flag for key, flag in SERVICE_FLAGS.items() if flag in flags.values()}
+    for option in NETWORK_OPTIONS:
+        sample = SAMPLES.get(option, ("x",) if option in SEVERAL else "x")
+        for key in network_changes(**{option: sample}):
+            out.setdefault(key, flags[option])
+    for field in dataclasses.fields(ServiceConfig):
+        if field.name in flags:
+            out[field.name] = flags[field.name]
+    return out
+
+
+def default_of(field: dataclasses.Field[Any]) -> str:
+    value = field.default
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{v}"' if isinstance(v, str) else str(v) for v in value) + "]`"
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    return f"`{value}`"
+
+
+def type_of(field: dataclasses.Field[Any]) -> str:
+    kinds = {
+        "str": "text",
+        "str | None": "text",
+        "int": "integer",
+        "float": "number",
+        "bool": "true or false",
+        "tuple[str, ...]": "list of texts",
+        "tuple[str, ...] | None": "list of texts",
+        "tuple[int, ...]": "list of integers",
+        "tuple[tuple[str, str, str], ...]": "`[[guest]]` tables",
+    }
+    return kinds[str(field.type)]
+
+
+def rows(cls: type, flags: dict[str, str]) -> Iterator[str]:
+    texts = described(cls)
+    yield "| key | type | default | option | what it is |"
+    yield "|---|---|---|---|---|"
+    for field in dataclasses.fields(cls):
+        if field.name == "network" and cls is ServiceConfig:
+            continue
+        flag = f"`{flags[field.name]}`" if field.name in flags else ""
+        text = texts[field.name].replace("``", "`").replace("|", "\\|")
+        yield f"| `{field.name}` | {type_of(field)} | {default_of(field)} | {flag} | {text} |"
+
+
+def configuration_page() -> str:
+    """reference/configuration.md"""
+    flags = flags_of_keys()
+    lines = [
+        AGAIN,
+        "# Configuration",
+        "",
+        "Every setting. A key is the same in three places: a TOML file for `netstack serve --config FILE`,",
+        "a keyword of `netstack.Config` in Python, and, where there is one, an option of the commands. Options",
+        "stand above the file.",
+        "",
+        "`netstack config`, with the options of `serve`, prints all that is in effect, in a form that can be",
+        "read back. A key that is unknown or a value that cannot be used is refused with one sentence and exit",
+        "code 2.",
+        "",
+        "## The network",
+        "",
+        "`netstack.Config`. Sizes are bytes, times are seconds. `netstack serve` has `held` as default of",
+        "`source_check`.",
+        "",
+        *rows(Config, flags),
+        "",
+        'In a file, `host_alias = ""` leaves the host\'s loopback out, and a static lease is a table:',
+        "",
+        "```toml",
+        "[[guest]]",
+        'mac = "02:00:00:00:00:07"',
+        'address = "192.168.65.7"',
+        'name = "web"            # may be left out',
+        "```",
+        "",
+        "## The service",
+        "",
+        "Keys of `netstack serve` beside those above.",
+        "",
+        *rows(ServiceConfig, flags),
+        "",
+        "## All defaults, as a file",
+        "",
+        "What `netstack config` prints without options, but for `source_check`.",
+        "",
+        "```toml",
+        to_toml(ServiceConfig()).strip(),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# ---- the command line -----------------------------------------------------------------------------------------
+
+SHARED = {*NETWORK_OPTIONS, "verbose", "api", "publish_all"}  # run, attach, serve and config have them
+
+
+def plain(text: str) -> str:
+    """Help text as Markdown: a paragraph marked with \\b is shown as it stands."""
+    out = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        if paragraph.startswith("\b"):
+            lines = paragraph[1:].strip("\n").splitlines()
+            head = lines[0] if not lines[0].startswith(" ") else ""
+            body = "\n".join("    " + line.strip() for line in lines[bool(head) :])
+            out += [head] * bool(head) + [body]
+        else:
+            out.append(escaped(" ".join(paragraph.split())))
+    return "\n\n".join(out)
+
+
+def escaped(text: str) -> str:
+    """Nothing of it is Markdown's; options are shown as code."""
+    text = re.sub(r"([*<>\[\]_])", r"\\\1", text)
+    return re.sub(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", lambda m: "`" + m[1].replace("\\", "") + "`", text)
+
+
+def shown(param: click.Option) -> str:
+    word = param.metavar
+    if param.is_flag:
+        return ", ".join(f"`{opt}`" for opt in [*param.opts, *param.secondary_opts])
+    if word is None and isinstance(param.type, click.Choice):
+        word = "|".join(str(c) for c in param.type.choices)
+    if word is None:
+        word = {"integer": "N", "integer range": "N", "float": "SECONDS", "float range": "SECONDS"}.get(
+            param.type.name, param.type.name.upper()
+        )
+    return ", ".join(f"`{opt}`" for opt in param.opts) + " `" + word.replace("|", "\\|") + "`"
+
+
+def option_rows(command: click.Command, *, shared: bool = False) -> Iterator[str]:
+    """The table of a command's options; those of every network only where they are asked for."""
+    params = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    network = [p for p in params if p.name in SHARED]
+    if len(network) > len(SHARED) / 2:
+        if shared:
+            params = network
+        else:
+            yield from ("And the [options of a network](#options-of-a-network).", "")
+            params = [p for p in params if p.name not in SHARED]
+    if not params:
+        return
+    yield "| option | |"
+    yield "|---|---|"
+    for param in params:
+        text = escaped((param.help or "").strip()).replace("|", "\\|")
+        if param.show_default is True and param.default is not None:
+            text += f" Default: `{param.default}`."
+        yield f"| {shown(param)} | {text} |"
+
+
+def commands(command: click.Command, path: str, level: int) -> Iterator[str]:
+    context = click.Context(command, info_name=path)
+    arguments = " ".join(
+        (p.metavar or (p.name or "").upper()) + ("..." if p.nargs == -1 and not p.metavar else "")
+        for p in command.params
+        if isinstance(p, click.Argument)
+    )
+    inner = isinstance(command, click.Group)
+    usage = " ".join(filter(None, (path, "[OPTIONS]", "COMMAND" * inner, arguments)))
+    if level > 1:
+        yield from ("", "#" * level + " " + path, "", f"    {usage}", "", plain(command.help or ""), "")
+        yield from option_rows(command)
+        if command.epilog:
+            yield from ("", plain(command.epilog))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            sub = command.get_command(context, name)
+            assert sub is not None
+            yield from commands(sub, f"{path} {name}", level + 1)
+
+
+def cli_page() -> str:
+    """reference/cli.md"""
+    network = group.get_command(click.Context(group), "run")
+    assert network is not None
+    lines = [
+        AGAIN,
+        "# Command line",
+        "",
+        "Every command and option, as `--help` has them. `-h` and `--help` work everywhere.",
+        "`python -m netstack` is the same program.",
+        "",
+        "| exit code | |",
+        "|---|---|",
+        "| 0 | all is well; `run`: the command's own |",
+        "| 1 | it has failed |",
+        "| 2 | wrong usage: one sentence on standard error says what, and where the help is |",
+        "| 125 | `run`, `attach`: no namespace or TAP could be had |",
+        "| 126, 127 | `run`: the command is not executable, or there is none of that name |",
+        "| 128 + n | `run`: signal n has ended the command; 130 after Ctrl-C |",
+        *commands(group, "netstack", 1),
+        "",
+        "## Options of a network",
+        "",
+        "Of `netstack run`, `attach`, `serve` and `config`.",
+        "",
+        *option_rows(network, shared=True),
+    ]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
+
+# ---- the layers -----------------------------------------------------------------------------------------------
+
+# Small files of the top are drawn with the layer that they are parts of.
+PARTS = {
+    "gateway": {"guests", "names", "pending", "tuning", "nameservice", "forwards", "proxying", "socks"}
+    | {"host_route", "publish", "publish_all", "reach", "__init__"},
+    "cli": {"__main__"},
+    "engine": {"loop"},
+}
+UNDRAWN = {"errors", "log", "config_file"}  # small, and imported from everywhere
+MARKS = ("<!-- layers: made by docs/generate.py -->", "<!-- layers: end -->")
+
+
+def layer_table() -> dict[str, set[str]]:
+    """MAY_IMPORT of ``tests/test_layers.py``."""
+    spec = importlib.util.spec_from_file_location("layers_for_the_docs", ROOT / "tests" / "test_layers.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: set(may) for name, may in module.MAY_IMPORT.items()}
+
+
+def picture() -> str:
+    """A Mermaid picture of the layers: an arrow to each that may be imported, unless another way leads there."""
+    whole = {part: layer for layer, parts in PARTS.items() for part in parts}
+    graph: dict[str, set[str]] = {}
+    for name, may in layer_table().items():
+        if "." in name or name in UNDRAWN:
+            continue
+        node = whole.get(name, name)
+        targets = {whole.get(target, target) for target in may if "." not in target}
+        graph.setdefault(node, set()).update(targets - {node} - UNDRAWN)
+    graph["cli"] = set(graph) - {"cli"}
+
+    def reach(start: str, seen: set[str]) -> set[str]:
+        for target in graph[start]:
+            if target not in seen:
+                seen.add(target)
+                reach(target, seen)
+        return seen
+
+    lines = ["```mermaid", "flowchart TD"]
+    for node, targets in graph.items():
+        further = {x for target in targets for x in reach(target, set()) if x != target}
+        lines += [f"    {node} --> {target}" for target in sorted(targets - further)]
+    return "\n".join([*lines, "```"])
+
+
+def architecture_page() -> str:
+    """architecture.md, which is written by hand, with the picture as it has to be."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    return f"{before}{MARKS[0]}\n{picture()}\n{MARKS[1]}{after}"
+
+
+def layers_page() -> str:
+    """layers.md"""
+    lines = [
+        AGAIN,
+        "# Who may import whom",
+        "",
+        "The table that `tests/test_layers.py` holds as data and compares with every `import` and `cimport`. A",
+        "layer is a folder of `netstack/` or a file directly in it. Each may import itself and `errors`. A name",
+        "with a dot is one module. The picture is in [architecture](architecture.md).",
+        "",
+        "| module | may import |",
+        "|---|---|",
+    ]
+    for name, allowed in layer_table().items():
+        text = "everything" if "*" in allowed else ", ".join(f"`{x}`" for x in sorted(allowed)) or "nothing"
+        lines.append(f"| `{name}` | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/configuration.md": configuration_page,
+    "reference/cli.md": cli_page,
+    "layers.md": layers_page,
+    "architecture.md": architecture_page,
+}
+
+
+def main() -> None:
+    """Writes every page."""
+    for name, make in PAGES.items():
+        path = ROOT / "docs" / name
+        path.parent.mkdir(exist_ok=True)
+        text = make()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(f"{path.relative_to(ROOT)} written")
+
+
+if __name__ == "__main__":
+    main()
