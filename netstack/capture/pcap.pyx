@@ -470,8 +470,8 @@ def read_pcap(path, *, link_type=1):
         The time in ns since 1970 (0 where the file holds none) and the captured bytes.
 
     Raises:
-        OSError: the file cannot be read. WireError: truncated, bad version (not a capture), bad length, bad
-        value, unsupported (another link type).
+        OSError: the file cannot be read.
+        WireError: truncated, bad version (not a capture), bad length, bad value, unsupported (another link type).
             Packets before the fault have been yielded.
     """
     if hasattr(path, "read"):

@@ -113,6 +113,7 @@ cdef int memory_recv(link_t *link, link_frame *out) noexcept nogil:
 cdef int memory_send(link_t *link, const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil:
     cdef memory_t *m = <memory_t *>link.impl
     cdef uint32_t length = 0
+    cdef uint64_t due
     cdef stored_frame *f
     cdef int i, rc = LINK_OK
     if iovcnt < 1 or iovcnt > 8:
@@ -129,8 +130,12 @@ cdef int memory_send(link_t *link, const frame_meta *meta, const iovec *iov, int
     if m.closed:
         rc = LINK_CLOSED
     elif m.impair_down != NULL:
+        due = impair_next(m.impair_down)
         impair_push(m.impair_down, f, time_of(m))
         release(m.impair_down, &m.down, time_of(m))
+        if m.real_time and impair_next(m.impair_down) < due and not m.down.signalled:
+            m.down.signalled = 1        # the reader sleeps until an older deadline, or without one
+            wake_signal(m.down.write_fd)
     elif m.down.n >= m.down.limit:
         rc = LINK_AGAIN
     else:

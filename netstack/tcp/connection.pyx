@@ -106,9 +106,10 @@ cdef class Connection:
         iss: initial send sequence number; draw it from a secret (RFC 9293 section 3.4.1).
         ts_offset: random number added to the timestamp clock (RFC 7323 section 5.4).
         settings: defaults of :class:`~netstack.tcp.Settings`.
-        addresses: (local, remote) IP addresses. With them checksums are written and verified; without, they
-        are 0. autoread: True reports received bytes as ``DataReceived``; False keeps them for ``read``, and
-        the window shrinks. memory_limit: bytes of buffers beyond which windows shrink; 0 = no limit.
+        addresses: (local, remote) IP addresses. With them checksums are written and verified; without, they are 0.
+        autoread: True reports received bytes as ``DataReceived``; False keeps them for ``read``, and the window
+            shrinks.
+        memory_limit: bytes of buffers beyond which windows shrink; 0 = no limit.
     """
 
     cdef tcb_t tcb

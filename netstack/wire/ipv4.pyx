@@ -163,8 +163,7 @@ cdef class IPv4Header:
 
         Raises:
             WireError: truncated (also where the total length claims more than is there), bad version, bad
-            length,
-                bad checksum.
+                length, bad checksum.
         """
         cdef IPv4Header self = IPv4Header.__new__(IPv4Header)
         cdef Py_buffer view

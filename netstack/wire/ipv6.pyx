@@ -205,8 +205,7 @@ cdef class IPv6Header:
 
         Raises:
             WireError: truncated, bad version, bad option, bad value (a second fragment header, hop-by-hop
-            options
-                that do not come first), unsupported (a jumbogram, source routing, an option that must not be
+                options that do not come first), unsupported (a jumbogram, source routing, an option that must not be
                 ignored, a longer chain).
         """
         cdef IPv6Header self = IPv6Header.__new__(IPv6Header)

@@ -122,6 +122,18 @@ def test_real_time_reads_the_clock():
     assert link.drain() == [(b"y" * 60, FrameMeta())]
 
 
+def test_a_frame_that_is_held_wakes_its_reader():
+    """Who sleeps until an older deadline, or without one, would be late for it."""
+    link = MemoryLink(impair=(None, Impairment.parse("delay=20ms")), real_time=True)
+    assert not readable(link.out_fd)
+    link.engine_send(bytes(60))
+    assert readable(link.out_fd)
+    assert link.next_deadline() is not None
+    assert link.drain() == []  # it is not due yet; and the wake-up is taken back
+    assert not readable(link.out_fd)
+    link.close()
+
+
 def test_two_threads():
     link = MemoryLink(queue=64)
     total, got = 20000, []
