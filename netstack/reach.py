@@ -547,7 +547,10 @@ class ReachMethods:
         return self._reach
 
     def _find_guest(self, name: str) -> str | None:
-        """The address of a guest by name or address; "" is the only guest, or the first."""
+        """The address of a guest by name or address; "" is the only guest, or the first.
+
+        Whoever has taken a lease counts before those whose addresses are only fixed in the settings.
+        """
         if name:
             with contextlib.suppress(ValueError):
                 return str(ipaddress.IPv4Address(name))
@@ -555,8 +558,10 @@ class ReachMethods:
         name = name.removesuffix(f".{self.config.domain}")
         if name:
             return next((str(lease.address) for lease in leases if lease.name == name), None)
-        bound = [str(lease.address) for lease in leases if lease.state == "bound"]
-        return self._fixed or (bound[0] if bound else self.config.first_guest)
+        for state in ("bound", "static"):
+            if not self._fixed and (found := [lease.address for lease in leases if lease.state == state]):
+                return str(found[0])
+        return self._fixed or self.config.first_guest
 
     def _reserve_address(self, address: str, keep: bool) -> None:
         """An address where a program listens is not given to guests."""
