@@ -38,6 +38,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     works: dict[str, dict[str, dict[str, dict[str, list[float | Curve]]]]] = {}  #: work, case, system, figure
     failed: dict[str, dict[str, dict[str, str]]] = {}  #: work, case, system: why
+    others: dict[str, list[float]] = {}  #: by work, the share of the machine that others took in each turn
 
     # --- while measuring
 
@@ -61,9 +62,14 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
                 self.works.setdefault(work, {}).setdefault(case, {}).update(systems)
                 for system in systems:
                     self.failed.get(work, {}).get(case, {}).pop(system, None)
+        self.others.update(other.others)
         for work, failed in other.failed.items():
             for case, reasons in failed.items():
                 self.failed.setdefault(work, {}).setdefault(case, {}).update(reasons)
+
+    def disturbed(self, work: str, share: float) -> None:
+        """What others took meanwhile."""
+        self.others.setdefault(work, []).append(round(share, 3))
 
     # --- asking
 
