@@ -302,7 +302,9 @@ def start_veth(lab: Lab, wanted: Wanted) -> Running:
     lab.wire_by_kernel()
     for ns, device in ((lab.guest, TAP), (lab.host, "guest0")):
         ns.ip("link", "set", device, "mtu", str(wanted.mtu))
-    return Running((), HOST_ALIAS, HOST_ALIAS, GUEST)
+    return Running(
+        (), GATEWAY, GATEWAY, GUEST
+    )  # the first of its addresses: datagrams are answered from that
 
 
 NO_UDP = {"udp": "TCP only", "dns": "TCP only", "ports": "TCP from the guest only"}

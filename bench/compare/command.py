@@ -19,6 +19,7 @@ from ..programs import raise_descriptor_limit
 from ..systems import SYSTEMS
 from . import against, bulk, connect, connections, dns, idle, latency, plots, ports, start, terminal, udp
 from .bars import verdicts
+from .others import NOTABLE, Others
 from .page import page
 from .run import Run, started
 from .work import Group, Options, Turn, Values, Work
@@ -197,11 +198,18 @@ def take_turn(
             f"{head} {work.name}, {case}: {why}", style="red", highlight=False, markup=False, soft_wrap=True
         )
 
+    others = Others()
     try:
         group.run(Turn(SYSTEMS[name], chosen, found, failed))
     except SandboxError as err:  # it did not even start
         for case in group.cases:
             failed(case, str(err).splitlines()[0])
+    share = others.share()
+    run.disturbed(work.name, share)
+    if share >= NOTABLE:
+        console.print(
+            f"{head} others took {share:.0%} of the machine meanwhile", style="yellow", highlight=False
+        )
 
 
 def told(run: Run, before: Run | None, options: argparse.Namespace, console: Console) -> None:

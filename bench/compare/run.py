@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import re
@@ -23,6 +24,8 @@ ROOT = RESULTS.parents[1]
 TOOLS = ("iperf3", "wrk", "nginx", "dnsperf", "dnsmasq")
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}  #: figures that are read from a curve
 
+LEVELS = 4  #: works, work, case, system
+
 Curve = list[tuple[float, float]]
 
 
@@ -38,6 +41,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     works: dict[str, dict[str, dict[str, dict[str, list[float | Curve]]]]] = {}  #: work, case, system, figure
     failed: dict[str, dict[str, dict[str, str]]] = {}  #: work, case, system: why
+    others: dict[str, list[float]] = {}  #: by work, the share of the machine that others took in each turn
 
     # --- while measuring
 
@@ -61,9 +65,14 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
                 self.works.setdefault(work, {}).setdefault(case, {}).update(systems)
                 for system in systems:
                     self.failed.get(work, {}).get(case, {}).pop(system, None)
+        self.others.update(other.others)
         for work, failed in other.failed.items():
             for case, reasons in failed.items():
                 self.failed.setdefault(work, {}).setdefault(case, {}).update(reasons)
+
+    def disturbed(self, work: str, share: float) -> None:
+        """What others took meanwhile."""
+        self.others.setdefault(work, []).append(round(share, 3))
 
     # --- asking
 
@@ -138,9 +147,16 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
 
     def save(self, path: Path) -> None:
         """One line for each system of each case, so that a difference of two files can be read."""
-        text = msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-        text = re.sub(r"\n {4,}", " ", text)
-        path.write_text(re.sub(r"([\[{]) +| +(?=[\]}],?$)", r"\1", text, flags=re.MULTILINE) + "\n")
+        path.write_text(_lines(msgspec.to_builtins(self), LEVELS) + "\n")
+
+
+def _lines(value: object, levels: int, margin: str = "") -> str:
+    """JSON, of which so many levels of objects are taken apart into lines."""
+    if not levels or not isinstance(value, dict) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    inner = f"{margin} "
+    entries = (f"{json.dumps(key)}: {_lines(part, levels - 1, inner)}" for key, part in value.items())
+    return "{\n" + ",\n".join(inner + entry for entry in entries) + f"\n{margin}}}"
 
 
 def _rounded(value: float | Curve | list[list[float]]) -> float | Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 from ..figures import Spread, ratio
@@ -269,6 +270,11 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{label(k) if k in SYSTEMS else k} {v}" for k, v in run.versions.items())),
         ("repetitions", f"{run.repeat}, {run.seconds:g} s each; median (least–most)"),
     ]
+    taken = [share for shares in run.others.values() for share in shares]
+    if taken:
+        lines.append(
+            ("taken by others", f"{statistics.median(taken):.0%} of the machine (up to {max(taken):.0%})")
+        )
     if run.missing:
         lines.append(("missing", "; ".join(f"{label(k)}: {v}" for k, v in run.missing.items())))
     return lines
