@@ -12,15 +12,15 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 def house() -> dict[str, set[str]]:
     """Folder ("" for netstack/ itself) to the words that stand in it."""
-    (block,) = re.findall(r"^    netstack/\n(.*?)^    tests/ mirrors", PAGE, re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(r"^netstack/\n(.*?)^tests/ mirrors", PAGE, re.DOTALL | re.MULTILINE)
     places: dict[str, set[str]] = {"": set()}
     at = ""
     for line in block.splitlines():
-        folder = re.match(r"      (\w+)/ ", line)
+        folder = re.match(r"  (\w+)/ ", line)
         if folder:
             at = folder[1]
             places[at] = set()
-        elif re.match(r"      \S", line):
+        elif re.match(r"  \S", line):
             at = ""
         places[at] |= set(re.findall(r"\w+", line))
     return places
