@@ -56,6 +56,7 @@ cdef enum:
     SOCKET_NS = 1000000000          # that a socket takes queries
     SOCKET_QUERIES = 1024
     ID_TRIES = 16
+    JOINED_QUERY = 512              # bytes of a query that is sent joined with others
     STALE_AT = 32768                # in nat.scratch, whose front a datagram in fragments takes
     STALE_ROOM = 32768
 
@@ -196,32 +197,64 @@ cdef void let_go(nat_t *nat, dns_query *q) noexcept nogil:
 
 # --- sending
 
-cdef int send_batch(nat_t *nat, uint64_t now_ns) noexcept nogil:
-    """Sends what waits; with the time, what could not be sent is asked of the next server."""
+cdef void send_batch(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    """Sends what waits; with the time, what could not be sent is asked of the next server.
+
+    Queries of one length leave as one message that the kernel cuts (UDP_SEGMENT): most of what a datagram costs is its
+    way through the kernel.
+    """
     cdef dns_upstreams *u = nat.upstreams
     cdef udp_message[DNS_BATCH] m
-    cdef dns_query *q
     cdef dns_query *queries[DNS_BATCH]
-    cdef uint32_t i, n = u.n_batch
+    cdef int[DNS_BATCH + 1] first       # query of each message
     cdef dns_socket *s = u.batch_socket
-    cdef int sent
+    cdef uint8_t *text = nat.scratch
+    cdef int n = <int>u.n_batch
+    cdef int i = 0, j, messages = 0, sent = 0, r
+    cdef uint32_t length
+    cdef bint join = nat.udp_gso and nat.options.script == NULL
     if n == 0:
-        return 0
+        return
     u.n_batch = 0
     u.batch_socket = NULL
-    for i in range(n):
-        q = queries[i] = u.batch[i]
-        q.batched = 0
-        memset(&m[i], 0, sizeof(m[i]))
-        m[i].data = text_of(q)
-        m[i].length = q.length
-        memcpy(m[i].addr, &u.plan.servers[s.server].addr, 16)
-    sent = max(0, sock_udp_send(s.polled.fd, m, <int>n))
-    if <uint32_t>sent < n and now_ns:
+    for i in range(n):                  # by length; there are few
+        u.batch[i].batched = 0
+        j = i
+        while j > 0 and queries[j - 1].length > u.batch[i].length:
+            queries[j] = queries[j - 1]
+            j -= 1
+        queries[j] = u.batch[i]
+    i = 0
+    while i < n:
+        length = queries[i].length
+        j = i + 1
+        while join and length <= JOINED_QUERY and j < n and queries[j].length == length:
+            j += 1
+        memset(&m[messages], 0, sizeof(udp_message))
+        memcpy(m[messages].addr, &u.plan.servers[s.server].addr, 16)
+        m[messages].data = text_of(queries[i])
+        m[messages].length = length
+        first[messages] = i
+        if j - i > 1:
+            m[messages].data = text
+            m[messages].length = length * (j - i)
+            m[messages].gso_size = <uint16_t>length
+        while i < j:
+            if m[messages].gso_size:
+                memcpy(text, text_of(queries[i]), length)
+                text += length
+            i += 1
+        messages += 1
+    first[messages] = n
+    while sent < messages:
+        r = sock_udp_send(s.polled.fd, m + sent, messages - sent)
+        if r <= 0:
+            break
+        sent += r
+    if sent < messages and now_ns:
         failed(nat, s.server, True, now_ns)
-        for i in range(sent, n):
+        for i in range(first[sent], n):
             refused(nat, queries[i], now_ns)
-    return sent
 
 
 cdef bint send_query(nat_t *nat, dns_query *q, uint64_t now_ns) noexcept nogil:

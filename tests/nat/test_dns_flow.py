@@ -78,6 +78,30 @@ def test_other_names_go_to_the_upstream_raw(upstream: socket.socket) -> None:
         stack.close()
 
 
+def test_every_bit_but_the_id_passes_both_ways(upstream: socket.socket) -> None:
+    """The case of a name (0x20), RD, AD, CD, EDNS with DO and an option, and whatever an answer carries."""
+    stack = made(upstream)
+    opt = bytes.fromhex("00 0029 04d0 00008000 0007 fde9 0003 616263")  # DO, and option 65001
+    name = b"\x03wWw\x07eXaMpLe\x03oRg\x00"
+    asked = bytes.fromhex("1234 0130 0001 0000 0000 0001") + name + bytes.fromhex("ff98 0001") + opt
+    try:
+        frame = Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=5353, dport=53) / asked
+        assert stack.send(frame) == []
+        raw, peer = upstream.recvfrom(1000)
+        assert raw[2:] == asked[2:]
+        record = bytes.fromhex("c00c ff98 0001 0000003c 0004 00ff8001")  # of a type that nobody knows
+        answer = bytes.fromhex("85b3 0001 0001 0000 0001") + raw[12 : -len(opt)] + record + opt
+        upstream.sendto(raw[:2] + answer, peer)
+        for _ in range(200):
+            frames = stack.run()
+            if frames:
+                break
+            time.sleep(0.005)
+        assert data_of(frames[0]) == b"\x12\x34" + answer
+    finally:
+        stack.close()
+
+
 @pytest.mark.usefixtures("poller")
 def test_an_answer_that_fits_no_query_is_dropped(upstream: socket.socket) -> None:
     """The one that fits is still heard, also when it comes later."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from dns_stack import Server, asking
+from stack import GATEWAY, GATEWAY_MAC, GUEST, IP, MAC, UDP, Ether, data_of
 
-from netstack.wire.dns import DnsEdns, DnsRecord
+from netstack.wire.dns import DnsEdns, DnsMessage, DnsRecord
 
 
 @pytest.fixture
@@ -132,6 +133,36 @@ def test_ids_and_ports_cannot_be_guessed(servers: list[Server]) -> None:
             ports.add(first.peer[1])
     assert len(ids) > 230
     assert len(ports) == 16  # at this rate they share sockets, at a bounded number
+
+
+def test_a_burst_is_whole_whatever_its_lengths(servers: list[Server]) -> None:
+    """Those of one length leave by one message, which the kernel cuts again; long ones and single ones as they are."""
+    first = servers[0]
+    names = [f"{'x' * (i % 3)}{i:02}.test" for i in range(40)] + [".".join(["y" * 60] * 4), "odd-one.test"]
+    with asking(first) as guest:
+        frames = [
+            Ether(src=MAC, dst=GATEWAY_MAC)
+            / IP(src=GUEST, dst=GATEWAY)
+            / UDP(sport=6000 + i, dport=53)
+            / DnsMessage.query(name, id=i).build()
+            for i, name in enumerate(names)
+        ]
+        assert guest.stack.send(*frames) == []
+        asked = []
+        for _ in names:
+            query = first.take()
+            asked.append(query.questions[0].name)
+            first.answer(query)
+        assert sorted(asked) == sorted(names)
+        assert first.idle()
+        assert guest.stat("forwarded") == len(names)
+        answers: dict[int, str] = {}
+        while len(answers) < len(names):
+            for frame in guest.stack.run():
+                reply = DnsMessage.parse(data_of(frame))
+                assert frame[UDP].dport == 6000 + reply.id
+                answers[reply.id] = reply.questions[0].name
+        assert [answers[i] for i in range(len(names))] == names
 
 
 def test_a_low_rate_uses_a_port_for_each_query(servers: list[Server]) -> None:
