@@ -51,6 +51,21 @@ cdef extern from * nogil:
     #ifndef IP_BIND_ADDRESS_NO_PORT
     #define IP_BIND_ADDRESS_NO_PORT 24
     #endif
+    #if defined(__linux__)
+    #define HOST_IP_FRAGMENTS IP_MTU_DISCOVER
+    #define HOST_FRAGMENTS_YES IP_PMTUDISC_DONT
+    #define HOST_FRAGMENTS_NO IP_PMTUDISC_DO
+    #define HOST_IP_MTU IP_MTU
+    #else
+    #ifdef IP_DONTFRAG
+    #define HOST_IP_FRAGMENTS IP_DONTFRAG
+    #else
+    #define HOST_IP_FRAGMENTS -1
+    #endif
+    #define HOST_FRAGMENTS_YES 0
+    #define HOST_FRAGMENTS_NO 1
+    #define HOST_IP_MTU -1
+    #endif
     #ifndef UDP_SEGMENT
     #define UDP_SEGMENT 103
     #endif
@@ -311,6 +326,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<netinet/in.h>" nogil:
     int IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6, SOL_UDP
     int TCP_NODELAY, UDP_SEGMENT, UDP_GRO
+    int HOST_IP_FRAGMENTS, HOST_FRAGMENTS_YES, HOST_FRAGMENTS_NO, HOST_IP_MTU
     int IP_TTL, IP_TOS, IP_RECVTTL, IP_RECVTOS, IP_BIND_ADDRESS_NO_PORT, IP_RECVERR
     int IPV6_V6ONLY, IPV6_UNICAST_HOPS, IPV6_HOPLIMIT, IPV6_TCLASS
     int IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_RECVERR

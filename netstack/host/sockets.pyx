@@ -396,8 +396,8 @@ cdef int send_batch(int fd, mmsghdr *m, int n) noexcept nogil:
             return got
         if errno == EINTR:
             continue
-        if not stale(errno) or tries == 3:
-            return -errno
+        if not stale(errno) or tries == (1 if errno == EMSGSIZE else 3):
+            return -errno           # EMSGSIZE a second time is about this very datagram
         tries += 1
 
 

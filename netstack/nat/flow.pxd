@@ -88,6 +88,7 @@ ctypedef struct udp_flow:       # also a ping flow: guest_port is then the ident
     uint8_t dead
     uint8_t diverted            # has been sent by a diversion: answers may come from its target
     uint8_t raw                 # a ping flow over a raw socket
+    uint8_t fragments           # what the host's socket does with what is longer than its path: a fragments_mode
     uint16_t local_port         # of the host's socket, 0 = not known
     uint16_t ident              # what the host's socket uses as identifier
     neighbor *guest
@@ -147,6 +148,7 @@ ctypedef struct forward_t:      # a published port: a listening socket, or a UDP
     uint8_t as_gateway          # clients appear as the gateway
     uint8_t dead
     uint8_t readable            # a read has not come to its end since the last edge
+    uint8_t fragments           # a fragments_mode
     uint32_t guest              # IPv4; 0 while nobody is known by the rule's name
     uint16_t guest_port
     uint64_t rule               # of the control plane; a range has many sockets

@@ -5,7 +5,7 @@ lives as long as any UDP flow; at the limit the one that has been silent longest
 The socket of a SOCKS association is the same but for two things: each datagram names its guest in a header, which
 answers carry as well, and only the client of the association may send.
 """
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EMSGSIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -16,6 +16,7 @@ from netstack.iface.interface cimport iface_is_guest
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport UDP_RECV_BATCH, UDP_RECV_ROOM, nat_client_seen, nat_t
 from netstack.nat.flow cimport client_key, flow_key, forward_client, forward_t
+from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_too_long
 from netstack.nat.resolve cimport resolve_send
 from netstack.services.dns_lookup cimport dns_lookup_v4
 from netstack.storage.counters cimport (
@@ -226,6 +227,7 @@ cdef bint forward_udp_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexc
             m.gso_size = p.meta.gso_size
         else:
             step = p.meta.gso_size      # a super-frame over a socket that cannot segment
+    fragments_set(c.through.polled.fd, &c.through.fragments, fragments_of(p))
     while True:
         n = p.payload_length - at if p.payload_length - at < step else step
         m.data = <uint8_t *>p.payload + at
@@ -238,6 +240,8 @@ cdef bint forward_udp_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexc
         if r < 0 and r != -EAGAIN:
             # the first call may have reported an earlier datagram's error
             r = sock_udp_send(c.through.polled.fd, &m, 1)
+        if r == -EMSGSIZE:
+            path_too_long(nat, p, m.addr, now_ns)
         count(nat.counters, FORWARD_UP if r > 0 else FORWARD_FAILED)
         at += n
         if at >= p.payload_length:

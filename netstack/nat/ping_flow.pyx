@@ -3,7 +3,7 @@
 One ping socket per guest address and identifier. The guest's identifier is kept on its side; on the host's side the
 kernel's own is used. The TTL is carried, so that traceroute works, and errors come back from who sent them.
 """
-from libc.errno cimport EACCES, EAGAIN, EHOSTUNREACH, ENETUNREACH, EPERM
+from libc.errno cimport EACCES, EAGAIN, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -19,6 +19,7 @@ from netstack.nat.context cimport (
     MAIL_PING_FORBIDDEN, nat_peer_seen, nat_post, nat_send_datagram, nat_send_icmp_error, nat_t,
 )
 from netstack.nat.flow cimport POLLED_PING, udp_flow, udp_key
+from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_too_long
 from netstack.nat.policy cimport TO_HOST, policy_of
 from netstack.storage.counters cimport (
     ECHO_REPLIES, PING_DOWN, PING_FLOWS, PING_FLOWS_FULL, PING_FORBIDDEN, PING_REPLY_IGNORED, PING_SEND_FAILED,
@@ -158,6 +159,7 @@ cdef void ping_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcep
     if n < 0:
         count(nat.counters, PING_SEND_FAILED)
         return
+    fragments_set(flow.polled.fd, &flow.fragments, fragments_of(p))
     r = sock_ping_send(flow.polled.fd, <const uint8_t *>&target, nat.scratch, n, p.ip.ttl - 1)
     if r < 0:
         drain_errors(nat, flow, now_ns)
@@ -168,6 +170,8 @@ cdef void ping_flow_packet(nat_t *nat, const packet *p, uint64_t now_ns) noexcep
             nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE,
                                 ICMP4_NET_UNREACHABLE if r == -ENETUNREACH else ICMP4_HOST_UNREACHABLE, 0, p.l3,
                                 p.ip.header_length + p.l4_length, now_ns)
+        elif r == -EMSGSIZE:
+            path_too_long(nat, p, <const uint8_t *>&target, now_ns)
         return
     flow.packets_up += 1
     flow.bytes_up += p.payload_length

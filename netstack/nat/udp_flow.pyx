@@ -19,6 +19,7 @@ from netstack.nat.context cimport (
 )
 from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
+from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_mtu
 from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, policy_hide, verdict
 from netstack.storage.counters cimport (
     UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
@@ -151,6 +152,11 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr
         udp_flows_flush(nat, now_ns)
         if flow.dead:
             return
+    if flow.fragments != fragments_of(p):
+        udp_flows_flush(nat, now_ns)    # what waits goes as it came
+        if flow.dead:
+            return
+        fragments_set(flow.polled.fd, &flow.fragments, fragments_of(p))
     nat.batch_flow = flow
     m = &nat.batch[nat.batch_n]
     nat.batch_n += 1
@@ -211,11 +217,16 @@ cdef void udp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
 
 
 cdef void send_failed(nat_t *nat, udp_flow *flow, const udp_message *m, int error, uint64_t now_ns) noexcept nogil:
+    cdef uint32_t length
     count(nat.counters, UDP_SEND_FAILED)
     if error == -ENETUNREACH or error == -EHOSTUNREACH:
         quote_and_send(nat, flow, 0, ICMP4_UNREACHABLE,
                        ICMP4_NET_UNREACHABLE if error == -ENETUNREACH else ICMP4_HOST_UNREACHABLE, 0, m.addr, m.port,
                        m.data, m.length, now_ns)
+    elif error == -EMSGSIZE:
+        length = m.gso_size if m.gso_size and m.gso_size < m.length else m.length
+        quote_and_send(nat, flow, 0, ICMP4_UNREACHABLE, ICMP4_FRAG_NEEDED, path_mtu(nat, m.addr, 28 + length), m.addr,
+                       m.port, m.data, length, now_ns)
 
 
 cdef bint peer_seen(nat_t *nat, const udp_flow *flow, const uint8_t *addr, uint16_t *port, uint32_t *v4) noexcept nogil:
@@ -240,6 +251,8 @@ cdef void quote_and_send(nat_t *nat, udp_flow *flow, uint32_t src, uint8_t type,
         return
     memset(quote, 0, 28)
     quote[0] = 0x45
+    if type == ICMP4_UNREACHABLE and code == ICMP4_FRAG_NEEDED:
+        quote[6] = 0x40                 # it had DF
     put_be16(quote + 2, <uint16_t>(total if total < 65535 else 65535))
     quote[8] = 64
     quote[9] = IPPROTO_UDP4
@@ -253,7 +266,8 @@ cdef void quote_and_send(nat_t *nat, udp_flow *flow, uint32_t src, uint8_t type,
 
 
 cdef void drain_errors(nat_t *nat, udp_flow *flow, uint64_t now_ns) noexcept nogil:
-    """Passes on what the error queue holds."""
+    """Passes on what the error queue holds. What the host itself finds too long (EMSGSIZE) whoever sent it reports, who
+    knows all of it."""
     cdef sock_error e
     cdef uint8_t[QUOTED] payload
     cdef uint32_t src = 0
@@ -270,9 +284,6 @@ cdef void drain_errors(nat_t *nat, udp_flow *flow, uint64_t now_ns) noexcept nog
             quote_and_send(nat, flow, src, e.type, e.code,
                            e.info if e.type == ICMP4_UNREACHABLE and e.code == ICMP4_FRAG_NEEDED else 0, e.peer,
                            e.peer_port, payload, e.payload_length, now_ns)
-        elif e.error == EMSGSIZE:
-            quote_and_send(nat, flow, 0, ICMP4_UNREACHABLE, ICMP4_FRAG_NEEDED, e.info & 0xffff, e.peer, e.peer_port,
-                           payload, e.payload_length, now_ns)
         elif e.error == EHOSTUNREACH or e.error == ENETUNREACH:
             quote_and_send(nat, flow, 0, ICMP4_UNREACHABLE, ICMP4_HOST_UNREACHABLE, 0, e.peer, e.peer_port, payload,
                            e.payload_length, now_ns)

@@ -6,6 +6,7 @@ WireGuard, and to the host's routing and resolver the one is as good as the othe
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from netstack.config import Config
 from netstack.errors import SandboxError
-from netstack.testing.lab import WORLD, WORLD_HOST, Lab
+from netstack.testing.lab import ROUTER, WORLD, WORLD_HOST, Lab
 from netstack.testing.namespace import Namespace, unavailable
 from netstack.testing.servers import TcpServer
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.netns
 
 INSIDE = "10.8.0.1"  # the concentrator, its name server, and the host inside
 TUNNEL_MTU = 1380
+IP_MTU_DISCOVER, IP_MTU = 10, 14  # of Linux
+DONT, DO = 0, 2
 
 
 @pytest.fixture
@@ -155,6 +158,86 @@ def exchange(sock: socket.socket, data: bytes) -> bytes:
     return got
 
 
+def learned(sender: socket.socket, size: int, fragments: int) -> int:
+    """Sends until the guest's kernel knows that it is too much; the path's MTU that it has been told."""
+    sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, fragments)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            sender.send(bytes(size))
+        except OSError as err:
+            if err.errno == errno.EMSGSIZE:
+                return sender.getsockopt(socket.IPPROTO_IP, IP_MTU)
+            raise
+        time.sleep(0.05)
+    raise AssertionError("nothing is too much")
+
+
+def arrives(receiver: socket.socket, sender: socket.socket, size: int) -> tuple[str, int]:
+    """A datagram of that size comes through whole; whose it is."""
+    data = bytes(i % 251 for i in range(size))
+    end = time.monotonic() + 10
+    while True:
+        try:
+            sender.send(data)
+            break
+        except OSError as err:  # about one that was sent before, said late
+            assert err.errno == errno.EMSGSIZE
+            assert time.monotonic() < end
+    while time.monotonic() < end:
+        got, address = receiver.recvfrom(65535)
+        if got == data:
+            return address
+    raise AssertionError("it has not come")
+
+
+def test_the_tunnels_mtu_reaches_the_guest(lab: Lab) -> None:
+    """DF as the guest sets it: what the host knows to be too long, and what only a router finds out (RFC 1191)."""
+    _, world = lab.world(mtu=1300)
+    Vpn(lab, world).up()  # its own MTU, 1380, is more than the path below it carries; the VXLAN is cut there
+    lab.host.resolv_conf.write_text("nameserver 127.0.0.1\n")
+    with world.entered():
+        inside, outside = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with lab.guest.entered():
+        to_inside, to_outside = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with inside, outside, to_inside, to_outside, lab.gateway(Config(dns=())) as gateway:
+        for server, client, address in ((inside, to_inside, INSIDE), (outside, to_outside, WORLD)):
+            server.bind((address, 9000))
+            server.settimeout(10)
+            client.connect((address, 9000))
+            client.settimeout(10)
+        assert learned(to_inside, 1400, DO) == TUNNEL_MTU
+        assert learned(to_outside, 1400, DO) == 1300
+        arrives(inside, to_inside, TUNNEL_MTU - 28)
+        address = arrives(outside, to_outside, 1300 - 28)
+        outside.sendto(b"and back", address)
+        assert to_outside.recv(100) == b"and back"
+        for server, client in ((inside, to_inside), (outside, to_outside)):
+            client.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, DONT)
+            arrives(server, client, 1400)  # without DF it is cut
+            arrives(server, client, 9000)
+        done = lab.guest.run("ping", "-c1", "-W2", "-Mdo", "-s1400", "10.8.0.9", check=False)
+        assert f"mtu = {TUNNEL_MTU}" in done.stdout or f"mtu={TUNNEL_MTU}" in done.stdout + done.stderr
+        assert gateway.stats()["udp_send_failed"] >= 1
+
+
+def test_a_published_port_answers_within_the_paths_mtu(lab: Lab) -> None:
+    _, world = lab.world(mtu=1300)
+    with world.entered():
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with lab.guest.entered():
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with client, server, lab.gateway(Config(dns=(), publish=(f"{WORLD_HOST}:9000:9000/udp",))):
+        server.bind(("0.0.0.0", 9000))
+        server.settimeout(10)
+        client.connect((WORLD_HOST, 9000))
+        client.settimeout(10)
+        client.send(b"?")
+        server.connect(server.recvfrom(10)[1])
+        assert learned(server, 1400, DO) == 1300
+        arrives(client, server, 1300 - 28)
+
+
 def test_going_out_from_an_address(lab: Lab) -> None:
     _, world = lab.world()
     lab.host.ip("address", "add", "198.51.100.77/24", "dev", "up0")
@@ -175,3 +258,21 @@ def test_going_out_from_an_address(lab: Lab) -> None:
                 sock.settimeout(10)
                 assert sock.recv(1) == b"x"
     assert peers == ["198.51.100.77", "127.0.0.1"]
+
+
+def test_a_mark_chooses_the_route(lab: Lab) -> None:
+    """``ip rule`` sends what is marked by the router, and nothing else goes there."""
+    _, world = lab.world()
+    lab.host.ip("route", "del", "default")
+    lab.host.ip("route", "add", "default", "via", ROUTER, "table", "100")
+    lab.host.ip("rule", "add", "fwmark", "0x33", "lookup", "100")
+    lab.host.resolv_conf.write_text("nameserver 127.0.0.1\n")
+    with TcpServer(world.listen(WORLD, 8000)) as server:
+        for mark in (0, 0x33):
+            with lab.gateway(Config(dns=(), outbound_mark=mark)):
+                if mark:
+                    with lab.guest.connect(WORLD, server.port) as sock:
+                        exchange(sock, b"by its mark")
+                else:
+                    with pytest.raises(OSError, match="unreachable|refused"):
+                        lab.guest.connect(WORLD, server.port).recv(1)
