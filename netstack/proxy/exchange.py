@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 
-from .http import BadRequest, Target, passed_request, passed_response, target_of, upgrade_of
+from .http import (
+    BadRequest,
+    Target,
+    has_passed,
+    passed_request,
+    passed_response,
+    target_of,
+    upgrade_of,
+    via_of,
+)
 from .pages import Page, page
 from .streams import DialError, has_gone, receive, send
 
@@ -164,6 +173,11 @@ class Exchange:
         settings = talk.server.settings
         try:
             target = target_of(request, None if talk.explicit else talk.dialled)
+            if has_passed(request, talk.server.pseudonym):
+                talk.server.count("refused")
+                raise BadRequest(
+                    508, f"This request for {target.host} has been here before: the proxy's settings lead back to it."
+                )
             self._check(settings, target)
             if target.scheme == "https":
                 return await self._connect(settings, target, request)
@@ -232,7 +246,8 @@ class Exchange:
             link = await self._link(upstream, target)
             fresh = not link.used
             try:
-                return await self._relay(link, passed_request(request, target, upstream, upgrade), upstream)
+                passed = passed_request(request, target, upstream, upgrade, talk.server.pseudonym)
+                return await self._relay(link, passed, upstream)
             except UpstreamFailed as failed:
                 self._drop_link()
                 # a kept connection may have been ended by the other side just as it was used again (RFC 9112 9.3.1)
@@ -253,7 +268,8 @@ class Exchange:
             if err.refused:
                 return False
             raise
-        head = h11.Connection(h11.CLIENT).send(passed_request(request, target, None, upgrade_of(request)))
+        passed = passed_request(request, target, None, upgrade_of(request), talk.server.pseudonym)
+        head = h11.Connection(h11.CLIENT).send(passed)
         self.guest.next_event()
         await talk.tunnel(sock, (head or b"") + self.guest.trailing_data[0], surplus)
         return True
@@ -365,14 +381,13 @@ class Exchange:
                     await self._switch(link, event)
                     return False
                 if self.guest.their_http_version != b"1.0":
-                    await self._say(
-                        h11.InformationalResponse(status_code=event.status_code, headers=event.headers)
-                    )
+                    headers = [*event.headers.raw_items(), via_of(event, self.talk.server.pseudonym)]
+                    await self._say(h11.InformationalResponse(status_code=event.status_code, headers=headers))
             elif isinstance(event, h11.Response):
                 self._silent = False
                 if event.status_code == 407 and not self.talk.explicit:
                     raise DialError(407, self.talk.server.refusal(upstream, event), extra=_challenge(event))
-                answer = passed_response(event, self.talk.explicit)
+                answer = passed_response(event, self.talk.explicit, self.talk.server.pseudonym)
                 if self.guest.their_state is h11.SEND_BODY and (
                     self.guest.they_are_waiting_for_100_continue or _closes(event)
                 ):
@@ -393,8 +408,9 @@ class Exchange:
 
     async def _switch(self, link: Link, event: h11.InformationalResponse) -> None:
         """101: what follows in both directions is no HTTP."""
+        headers = [*event.headers.raw_items(), via_of(event, self.talk.server.pseudonym)]
         data = self.guest.send(
-            h11.InformationalResponse(status_code=101, headers=event.headers, reason=event.reason)
+            h11.InformationalResponse(status_code=101, headers=headers, reason=event.reason)
         )
         self.link = None
         await self.talk.tunnel(

@@ -13,12 +13,14 @@ from .settings import Upstream
 
 __all__ = [
     "BadRequest",
+    "has_passed",
     "Target",
     "connect_request",
     "passed_request",
     "passed_response",
     "target_of",
     "upgrade_of",
+    "via_of",
 ]
 
 Headers = list[tuple[bytes, bytes]]
@@ -131,10 +133,21 @@ def _kept(headers: Fields, more: frozenset[bytes] = frozenset()) -> Headers:
     return [(name, value) for name, value in items if name.lower() not in drop]
 
 
+def via_of(message: h11.Request | h11.Response | h11.InformationalResponse, name: bytes) -> tuple[bytes, bytes]:
+    """What a proxy says of itself in each message that it passes on (RFC 9110 7.6.3)."""
+    return b"Via", message.http_version + b" " + name
+
+
+def has_passed(request: h11.Request, name: bytes) -> bool:
+    """Whether a request has come through this proxy (``name``: its pseudonym in ``Via``) already: it goes in a circle."""
+    passed = (part.split() for n, v in request.headers if n == b"via" for part in v.split(b","))
+    return any(len(words) > 1 and words[1].lower() == name for words in passed)
+
+
 def passed_request(
-    request: h11.Request, target: Target, upstream: Upstream | None, upgrade: bytes = b""
+    request: h11.Request, target: Target, upstream: Upstream | None, upgrade: bytes = b"", via: bytes = b""
 ) -> h11.Request:
-    """The request as it goes to ``upstream``, or (None) to the origin.
+    """The request as it goes to ``upstream``, or (None) to the origin; ``via`` is the pseudonym of this proxy.
 
     Credentials for the proxy are those of its settings, or else the guest's own; the origin never sees either.
     """
@@ -144,6 +157,8 @@ def passed_request(
     front: Headers = [(b"Host", target.authority)]
     if upstream is not None:
         front += _authorization(request.headers, upstream)
+    if via:
+        headers.append(via_of(request, via))
     if upgrade:
         offered = [v for n, v in request.headers if n == b"upgrade"]
         headers += [(b"Connection", b"Upgrade"), *((b"Upgrade", v) for v in offered)]
@@ -171,9 +186,11 @@ def connect_request(target: Target, upstream: Upstream, headers: Fields = ()) ->
     )
 
 
-def passed_response(response: h11.Response, to_a_client_of_proxies: bool) -> h11.Response:
+def passed_response(response: h11.Response, to_a_client_of_proxies: bool, via: bytes = b"") -> h11.Response:
     """The response as the guest gets it; h11 adds how its body is delimited."""
     headers = _kept(response.headers, frozenset() if to_a_client_of_proxies else OF_THE_PROXY)
+    if via:
+        headers.append(via_of(response, via))
     if response.status_code == 426:  # says what to upgrade to
         headers += [(b"Upgrade", v) for n, v in response.headers if n == b"upgrade"]
     return h11.Response(status_code=response.status_code, headers=headers, reason=response.reason)

@@ -15,6 +15,7 @@ TITLES = {
     501: "Not Implemented",
     502: "Bad Gateway",
     504: "Gateway Timeout",
+    508: "Loop Detected",
 }
 
 

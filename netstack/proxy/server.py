@@ -58,6 +58,8 @@ class ProxyServer:
         log: Callable[[str], None],
     ) -> None:
         self.plan = plan
+        #: In ``Via``: unlike that of any other proxy, so that a request which comes back is known.
+        self.pseudonym = b"netstack-" + os.urandom(4).hex().encode()
         self.settings = ProxySettings()
         self.counters = dict.fromkeys(("requests", "tunnels", "direct", "refused", "failed"), 0)
         self.connect_seconds = CONNECT_SECONDS

@@ -113,7 +113,8 @@ def from_gsettings(text: str) -> ProxySettings:
         return found.settings()
     same = values.get("use-same-proxy") is True
     for key in ("http", "https"):
-        scope = "http" if same else key
+        # that is the default, which GNOME's own panel leaves as it is when it is given an HTTPS proxy: that one counts
+        scope = "http" if same and not (values.get(f"{key}.host") and values.get(f"{key}.port")) else key
         host, port = values.get(f"{scope}.host"), values.get(f"{scope}.port")
         if not host or not port:
             continue

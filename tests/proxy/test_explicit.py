@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -87,6 +88,23 @@ class TestScripted:
                     sock.sendall(f"CONNECT {host}:8000 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                     assert until(sock, 12) == b"HTTP/1.1 " + status
             assert net.proxy.requests == []
+            assert gateway.stats()["proxy_refused"] == 2
+
+    def test_via_names_this_hop_and_ends_a_circle(self, net: Net) -> None:
+        """RFC 9110 7.6.3: in requests and responses, behind those that were before, and with its own version."""
+        with net.gateway() as gateway:
+            for how, url in ((("-x", ASK), "http://www.test/hello"), ((), f"http://{FAR}/hello")):
+                out = net.curl(*how, "-D", "-", "-H", "Via: 1.0 before", url)
+                vias = [value for name, value in net.proxy.requests[-1].pairs if name.lower() == "via"]
+                assert vias[0] == "1.0 before"
+                version, name = vias[1].split()
+                assert (len(vias), version) == (2, "1.1")
+                assert name.startswith("netstack-")
+                assert f"\nVia: 1.1 {name}\n" in out
+                seen = len(net.proxy.requests)
+                circle = net.curl(*how, "-w", "|%{http_code}", "-H", f"Via: 1.0 before, 1.1 {name.upper()}", url)
+                assert circle.endswith("|508")
+                assert len(net.proxy.requests) == seen
             assert gateway.stats()["proxy_refused"] == 2
 
     def test_it_is_a_proxy_and_nothing_else(self, net: Net) -> None:
@@ -340,6 +358,35 @@ class TestTinyproxy:
             argv = ("curl", "-sk", "--noproxy", "*", "https://bad.test/")
             assert net.lab.guest.run(*argv, check=False).returncode == 35
         process.stop()
+
+
+    def test_slow_and_dying_in_the_middle(self, net: Net, only_by_proxy: Path, tmp_path: Path) -> None:
+        """What is cut is never taken for whole, nothing hangs, and the next request finds the proxy as it is then."""
+        process, _ = tinyproxy(net, "dying")
+        got = str(tmp_path / "got")
+        with net.gateway(http_proxy=self.URL, https_proxy=self.URL, dns=("127.0.0.1",)) as gateway:
+            os.kill(process.pid, signal.SIGSTOP)
+            waiting = net.lab.guest.spawn("curl", "-sS", "-m", "20", "--noproxy", "*", "http://www.test/hello")
+            time.sleep(0.3)
+            assert waiting.running
+            os.kill(process.pid, signal.SIGCONT)
+            assert waiting.wait(20) == 0
+            assert waiting.text.strip() == "hello of the world"
+            transfers = []
+            for scheme in ("http", "https"):
+                argv = ("curl", "-sSk", "-m", "20", "--noproxy", "*", "--limit-rate", "500k", "-o", got + scheme)
+                transfers.append(net.lab.guest.spawn(*argv, f"{scheme}://www.test/big"))
+            wait(lambda: all((tmp_path / f"got{scheme}").exists() for scheme in ("http", "https")))
+            os.kill(process.pid, signal.SIGKILL)
+            begun = time.monotonic()
+            assert all(transfer.wait(20) in (18, 35, 52, 56) for transfer in transfers)
+            assert time.monotonic() - begun < 15
+            assert net.curl("-o", "/dev/null", "-w", "%{http_code}", "http://www.test/hello") == "502"
+            again, _ = tinyproxy(net, "again")
+            assert net.curl("http://www.test/hello") == "hello of the world"
+            assert net.curl("-k", "https://www.test/hello") == "hello of the world"
+            wait(lambda: not open_flows(gateway))
+            again.stop()
 
 
 class TestRun:

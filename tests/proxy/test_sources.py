@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from netstack.proxy.presence import present
 from netstack.proxy.service import Finder, describe
 from netstack.proxy.settings import ProxySettings, Upstream, parse_upstream
 
+UNPACKED = Path(__file__).resolve().parents[2] / "build" / "unpacked"  # by ./dev test
 GSETTINGS = """\
 org.gnome.system.proxy autoconfig-url ''
 org.gnome.system.proxy ignore-hosts ['localhost', '127.0.0.0/8', '::1', '*.corp.example', '10/8']
@@ -141,7 +144,9 @@ def test_gnome() -> None:
         GSETTINGS.replace("'manual'", "'auto'").replace("url ''", "url 'http://wpad/x.pac'")
     )
     assert (auto.active, auto.pac) == (False, "http://wpad/x.pac")
-    same = sources.from_gsettings(GSETTINGS.replace("use-same-proxy false", "use-same-proxy true"))
+    default = GSETTINGS.replace("use-same-proxy false", "use-same-proxy true")
+    assert sources.from_gsettings(default).https == Upstream("secure.corp.example", 8443)
+    same = sources.from_gsettings(default.replace("'secure.corp.example'", "''"))
     assert same.https == same.http
     empty = GSETTINGS.replace("['localhost', '127.0.0.0/8', '::1', '*.corp.example', '10/8']", "@as []")
     assert not sources.from_gsettings(empty).no_proxy
@@ -261,6 +266,53 @@ def test_desktop_is_asked_again_when_its_file_changes(
     http = finder.look().http
     assert http is not None
     assert http.port == 8081
+
+
+def test_gsettings_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GNOME's program with GNOME's schema, and a file for its settings: it needs no session for that."""
+    schemas = [
+        folder / "org.gnome.system.proxy.gschema.xml"
+        for folder in (Path("/usr/share/glib-2.0/schemas"), UNPACKED / "usr" / "share" / "glib-2.0" / "schemas")
+    ]
+    schema = next((path for path in schemas if path.exists()), None)
+    for program in ("gsettings", "glib-compile-schemas"):
+        if shutil.which(program) is None:
+            pytest.skip(f"the program {program!r} is missing")
+    if schema is None:
+        pytest.skip("gsettings-desktop-schemas is missing")
+    for path in schema.parent.glob("org.gnome.desktop.enums.xml"):
+        shutil.copy(path, tmp_path)
+    shutil.copy(schema, tmp_path)
+    subprocess.run(["glib-compile-schemas", str(tmp_path)], check=True, capture_output=True)
+    monkeypatch.setenv("GSETTINGS_SCHEMA_DIR", str(tmp_path))
+    monkeypatch.setenv("GSETTINGS_BACKEND", "keyfile")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def say(path: str, key: str, value: str) -> None:
+        subprocess.run(["gsettings", "set", f"org.gnome.system.proxy{path}", key, value], check=True)
+
+    environ = {**os.environ, "DISPLAY": ":0"}
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for spelling in (name, name.upper()):
+            environ.pop(spelling, None)
+    finder = Finder(Config(), environ, print)
+    assert not finder.look().active  # as GNOME comes
+    say(".http", "host", "proxy.corp.example")
+    say(".http", "port", "8080")
+    say(".https", "host", "secure.corp.example")
+    say(".https", "port", "8443")
+    say("", "ignore-hosts", "['localhost', '*.corp.example', '10.0.0.0/8']")
+    say("", "mode", "manual")
+    found = finder.look()  # it has seen the file change
+    assert (found.http, found.https) == (
+        Upstream("proxy.corp.example", 8080),
+        Upstream("secure.corp.example", 8443),
+    )
+    assert found.no_proxy.matches("db.corp.example", 80)
+    assert found.no_proxy.matches("10.1.2.3", 80)
+    assert not found.no_proxy.matches("www.example", 80)
+    say("", "mode", "none")
+    assert not finder.look().active
 
 
 def test_automatic_configuration_is_reported_once() -> None:
