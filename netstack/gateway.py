@@ -231,6 +231,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
             self._engine.counters()
             | {f"dhcp_{k}": v for k, v in dhcp.items()}
             | {"dhcp_spoofed": self._dhcp_spoofed}
+            | self.dns.counters()
             | self._proxy_counters()
         )
 

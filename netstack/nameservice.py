@@ -337,6 +337,8 @@ class NameService:
             return time.monotonic() // 2
         state = []
         for folder in RESOLVED_STATES:
+            with suppress(OSError):  # the folder too: users may not look into it, but its time moves with its files
+                state.append((folder, os.stat(folder).st_mtime_ns))
             with suppress(OSError), os.scandir(folder) as entries:
                 state += [(entry.path, entry.stat().st_mtime_ns) for entry in entries]
         return sorted(state)
@@ -395,7 +397,17 @@ class NameService:
     def _tls(self, server: NameServer) -> TlsResolver:
         from .services.dns_tls import TlsResolver
 
-        return TlsResolver(server, self._dial, timeout=self._config.dns_timeout * 0.8)
+        timeout = self._config.dns_timeout * 0.8
+        return TlsResolver(server, self._dial, timeout=timeout, log=logger().warning)
+
+    def counters(self) -> dict[str, int]:
+        """What DNS over TLS has counted, by name."""
+        with self._lock:
+            askers = list(self._askers.values())
+        return {
+            f"dns_tls_{what}": sum(getattr(asker, what, 0) for asker in askers)
+            for what in ("connections", "untrusted")
+        }
 
     async def _dial(self, host: str, port: int) -> socket.socket:
         """A TCP connection to a name server, bound as the settings say."""

@@ -64,9 +64,12 @@ class ControlLoop:
         """Cancels what is under way and joins the thread."""
 
         async def cancel() -> None:
-            for task in list(self._tasks):
+            this = asyncio.current_task()
+            tasks = [task for task in asyncio.all_tasks() if task is not this]  # also those that services have begun
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # what they have closed is closed in the next round
 
         asyncio.run_coroutine_threadsafe(cancel(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -38,6 +38,11 @@ class TlsResolver:
         dial: how a TCP connection to it is made.
         timeout: seconds for connecting, and again for an answer.
         context: of TLS; the system's authorities by default.
+        log: is told in one sentence why the server is not trusted, once until it is.
+
+    Attributes:
+        connections: made so far.
+        untrusted: how often the server's certificate was not valid, or another's.
     """
 
     declines = False  #: None from :meth:`ask` is a failure
@@ -49,7 +54,11 @@ class TlsResolver:
         *,
         timeout: float = 4.0,
         context: ssl.SSLContext | None = None,
+        log: Callable[[str], None] = lambda sentence: None,
     ) -> None:
+        self.connections = self.untrusted = 0
+        self._log = log
+        self._told = False
         self.server = server
         self._dial = dial
         self._timeout = timeout
@@ -74,10 +83,24 @@ class TlsResolver:
             except (asyncio.TimeoutError, TimeoutError):
                 await self.close()
                 return None
-            except (OSError, EOFError):  # ssl.SSLError is an OSError
+            except (OSError, EOFError) as err:  # ssl.SSLError is an OSError
+                if self._is_untrusted(err):
+                    return None
                 if writer is not None:  # the transport of Python 3.10 does not say that it is closing
                     self._lost(writer)
         return None
+
+    def _is_untrusted(self, err: Exception) -> bool:
+        """Whether it is the certificate, about which asking again changes nothing; counted and told then."""
+        import ssl
+
+        if not isinstance(err, ssl.SSLCertVerificationError):
+            return False
+        self.untrusted += 1
+        if not self._told:
+            self._told = True
+            self._log(f"the name server {self.server} is not trusted: {err.verify_message}")
+        return True
 
     async def _connection(self) -> asyncio.StreamWriter:
         async with self._connecting:
@@ -85,6 +108,8 @@ class TlsResolver:
                 return self._writer
             reader, writer = await asyncio.wait_for(self._connect(), self._timeout)
             self._writer = writer
+            self.connections += 1
+            self._told = False
             self._reader_task = asyncio.create_task(self._read(reader, writer))
             return writer
 

@@ -86,9 +86,15 @@ def parse_resolvectl(text: str) -> HostResolvers:
             continue
         if not links or not line.strip():
             continue
+        # some releases print the global lists (252: "DNS Servers 192.0.2.1") without the colon
+        bare = re.fullmatch(r"\s*((?:Fallback )?DNS Servers|DNS Domain) +(.*)", line)
+        if bare:
+            key = bare[1]
+            links[-1].setdefault(key, []).extend(bare[2].split())
+            continue
         label, colon, value = line.partition(":")
         # a line that goes on with the list above has no label of words: its first colon is an address's
-        if colon and re.fullmatch(r"\s*[A-Za-z][A-Za-z /]*[A-Za-z]", label) and (value[:1] in ("", " ")):
+        if colon and re.fullmatch(r"\s*[A-Za-z][A-Za-z /.]*[A-Za-z]", label) and (value[:1] in ("", " ")):
             key = label.strip()
             links[-1].setdefault(key, []).extend(value.split())
         elif key:

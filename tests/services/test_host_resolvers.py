@@ -58,6 +58,26 @@ DefaultRoute setting: yes
           DNS Domain: home.example
 """
 
+# systemd 252.39, word for word: the global lists have no colon
+GLOBAL = """\
+Global
+       Protocols: -LLMNR -mDNS -DNSOverTLS DNSSEC=no/unsupported
+resolv.conf mode: foreign
+      DNS Servers 192.0.2.1
+       DNS Domain ~office.example
+
+Link 3 (eth9)
+Current Scopes: DNS
+     Protocols: +DefaultRoute +LLMNR -mDNS -DNSOverTLS DNSSEC=no/unsupported
+   DNS Servers: 192.0.2.53
+
+Link 5 (vpn0)
+Current Scopes: DNS
+     Protocols: -DefaultRoute +LLMNR -mDNS -DNSOverTLS DNSSEC=no/unsupported
+   DNS Servers: 10.8.0.1 10.8.0.7:5353
+    DNS Domain: corp.example ~lab.example
+"""
+
 MAC = """\
 DNS configuration
 
@@ -125,6 +145,17 @@ def test_resolvectl_of_old_and_a_vpn_that_takes_everything():
         "": ["10.9.0.1#53", "fe80::1%wg0#53"],
     }
     assert found.search == ("home.example",)
+
+
+def test_resolvectl_with_global_servers():
+    found = parse_resolvectl(GLOBAL)
+    assert texts(found) == {
+        "office.example": ["192.0.2.1#53"],
+        "corp.example": ["10.8.0.1#53", "10.8.0.7#5353"],
+        "lab.example": ["10.8.0.1#53", "10.8.0.7#5353"],
+        "": ["192.0.2.1#53", "192.0.2.53#53"],
+    }
+    assert found.search == ("corp.example",)
 
 
 def test_scutil():
