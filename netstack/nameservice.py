@@ -337,7 +337,9 @@ class NameService:
             return time.monotonic() // 2
         state = []
         for folder in RESOLVED_STATES:
-            with suppress(OSError):  # the folder too: users may not look into it, but its time moves with its files
+            with suppress(
+                OSError
+            ):  # the folder too: users may not look into it, but its time moves with its files
                 state.append((folder, os.stat(folder).st_mtime_ns))
             with suppress(OSError), os.scandir(folder) as entries:
                 state += [(entry.path, entry.stat().st_mtime_ns) for entry in entries]

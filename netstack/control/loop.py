@@ -65,7 +65,9 @@ class ControlLoop:
 
         async def cancel() -> None:
             this = asyncio.current_task()
-            tasks = [task for task in asyncio.all_tasks() if task is not this]  # also those that services have begun
+            tasks = [
+                task for task in asyncio.all_tasks() if task is not this
+            ]  # also those that services have begun
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

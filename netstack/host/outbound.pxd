@@ -17,7 +17,8 @@ cdef sock_options sock_options_near(const sock_options *opt) noexcept nogil     
 cdef int options_apply(int fd, int family, const sock_options *opt) noexcept nogil
 # Whether the options name a source of this family.
 cdef bint options_have_source(const sock_options *opt, int family) noexcept nogil
-# Whether an IPv4 socket's datagrams may be sent in fragments; else they have DF, and are -EMSGSIZE above the path's MTU.
+# Whether an IPv4 socket's datagrams may be sent in fragments; else they have DF, and above the path's MTU it is
+# -EMSGSIZE.
 cdef void sock_fragments(int fd, bint allowed) noexcept nogil
 # The MTU of the path to an address, as this system knows it, in bytes; 0 where it does not say.
 cdef int sock_path_mtu(const uint8_t *addr, const sock_options *opt) noexcept nogil

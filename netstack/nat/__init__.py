@@ -19,6 +19,9 @@ Theory of operation
     all clients and a mapping for each (``forward_udp``). ``divert`` says what stands at an address and port of the
     virtual network in place of what the network plan says; ``command`` takes the control plane's calls.
 
+    Datagrams and pings leave with DF where the guest has set it; what is too long for the path comes back as ICMP
+    (``path_mtu``). A TCP flow's segments are the host's own, and so is their path MTU discovery.
+
     Flows that packets have touched are collected and settled once per burst, so that acknowledgements
     coalesce. A flow that has ended leaves the tables at once, but its memory only at the end of the round,
     since events of the same round may still name it.
@@ -39,7 +42,7 @@ Invariants
 
 RFCs
     4787 and 7857 (UDP), 5382 (TCP), 5508 (ICMP), 6528 (initial sequence numbers), 5927 (ICMP against TCP),
-    1035, 2308, 5452, 8767 (DNS).
+    1191 (path MTU), 1035, 2308, 5452, 8767 (DNS).
 
 Tests
     ``tests/nat`` steps a gateway on virtual time against sockets of the test; ``tests/e2e`` uses real

@@ -37,5 +37,5 @@ cdef uint32_t path_mtu(const nat_t *nat, const uint8_t *addr, uint32_t length) n
 
 cdef void path_too_long(nat_t *nat, const packet *p, const uint8_t *addr, uint64_t now_ns) noexcept nogil:
     cdef uint32_t length = p.ip.header_length + p.l4_length
-    nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE, ICMP4_FRAG_NEEDED, path_mtu(nat, addr, length), p.l3, length,
-                        now_ns)
+    nat_send_icmp_error(nat, p.guest, 0, ICMP4_UNREACHABLE, ICMP4_FRAG_NEEDED, path_mtu(nat, addr, length), p.l3,
+                        length, now_ns)

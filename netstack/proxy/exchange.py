@@ -176,7 +176,8 @@ class Exchange:
             if has_passed(request, talk.server.pseudonym):
                 talk.server.count("refused")
                 raise BadRequest(
-                    508, f"This request for {target.host} has been here before: the proxy's settings lead back to it."
+                    508,
+                    f"This request for {target.host} has been here before: the proxy's settings lead back to it.",
                 )
             self._check(settings, target)
             if target.scheme == "https":
@@ -221,7 +222,8 @@ class Exchange:
         if upstream is None:
             sock, surplus = await talk.server.dial(target.host, target.port), b""
         else:
-            sock, surplus = await talk.server.connect_through(upstream, target, request.headers)
+            headers = [*request.headers, via_of(request, talk.server.pseudonym)]
+            sock, surplus = await talk.server.connect_through(upstream, target, headers)
         self.guest.next_event()  # CONNECT has no body: what follows is the tunnel's
         await talk.tunnel(sock, self.guest.trailing_data[0], ESTABLISHED + surplus)
         return False

@@ -13,9 +13,9 @@ from .settings import Upstream
 
 __all__ = [
     "BadRequest",
-    "has_passed",
     "Target",
     "connect_request",
+    "has_passed",
     "passed_request",
     "passed_response",
     "target_of",
@@ -133,13 +133,15 @@ def _kept(headers: Fields, more: frozenset[bytes] = frozenset()) -> Headers:
     return [(name, value) for name, value in items if name.lower() not in drop]
 
 
-def via_of(message: h11.Request | h11.Response | h11.InformationalResponse, name: bytes) -> tuple[bytes, bytes]:
+def via_of(
+    message: h11.Request | h11.Response | h11.InformationalResponse, name: bytes
+) -> tuple[bytes, bytes]:
     """What a proxy says of itself in each message that it passes on (RFC 9110 7.6.3)."""
     return b"Via", message.http_version + b" " + name
 
 
 def has_passed(request: h11.Request, name: bytes) -> bool:
-    """Whether a request has come through this proxy (``name``: its pseudonym in ``Via``) already: it goes in a circle."""
+    """Whether a request has been at this proxy (``name``: its pseudonym in ``Via``) before: it goes in a circle."""
     passed = (part.split() for n, v in request.headers if n == b"via" for part in v.split(b","))
     return any(len(words) > 1 and words[1].lower() == name for words in passed)
 
@@ -176,9 +178,10 @@ def _authorization(headers: Fields, upstream: Upstream) -> Headers:
 
 
 def connect_request(target: Target, upstream: Upstream, headers: Fields = ()) -> h11.Request:
-    """The request for a tunnel; ``headers`` are those of the guest's own CONNECT, where it has made one."""
+    """The request for a tunnel; ``headers`` are those of the guest's own CONNECT, where it has made one, with our
+    ``Via``."""
     authority = Target("https", target.host, target.port, b"").authority
-    own = [(n, v) for n, v in headers if n == b"user-agent"]
+    own = [(n, v) for n, v in headers if n.lower() in (b"user-agent", b"via")]
     return h11.Request(
         method=b"CONNECT",
         target=authority,

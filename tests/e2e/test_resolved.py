@@ -1,4 +1,4 @@
-"""The zones of systemd-resolved: the daemon itself with a bus of its own, told by resolvectl as a VPN's program tells it.
+"""The zones of systemd-resolved: the daemon itself with a bus of its own, told by resolvectl as VPN programs do.
 
 `./dev test` only unpacks it, below build/: installed, it would take over this machine's resolv.conf.
 """

@@ -85,7 +85,9 @@ def test_every_bit_but_the_id_passes_both_ways(upstream: socket.socket) -> None:
     name = b"\x03wWw\x07eXaMpLe\x03oRg\x00"
     asked = bytes.fromhex("1234 0130 0001 0000 0000 0001") + name + bytes.fromhex("ff98 0001") + opt
     try:
-        frame = Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=5353, dport=53) / asked
+        frame = (
+            Ether(src=MAC, dst=GATEWAY_MAC) / IP(src=GUEST, dst=GATEWAY) / UDP(sport=5353, dport=53) / asked
+        )
         assert stack.send(frame) == []
         raw, peer = upstream.recvfrom(1000)
         assert raw[2:] == asked[2:]

@@ -102,10 +102,19 @@ class TestScripted:
                 assert name.startswith("netstack-")
                 assert f"\nVia: 1.1 {name}\n" in out
                 seen = len(net.proxy.requests)
-                circle = net.curl(*how, "-w", "|%{http_code}", "-H", f"Via: 1.0 before, 1.1 {name.upper()}", url)
+                circle = net.curl(
+                    *how, "-w", "|%{http_code}", "-H", f"Via: 1.0 before, 1.1 {name.upper()}", url
+                )
                 assert circle.endswith("|508")
                 assert len(net.proxy.requests) == seen
-            assert gateway.stats()["proxy_refused"] == 2
+            for via, status in (("1.0 before", b"200"), (f"1.1 {name}", b"508")):
+                with net.lab.guest.connect(GATEWAY, 3128) as sock:
+                    head = f"CONNECT www.test:443 HTTP/1.1\r\nHost: www.test\r\nVia: {via}\r\n\r\n"
+                    sock.sendall(head.encode())
+                    assert until(sock, 12) == b"HTTP/1.1 " + status
+            vias = [value for name, value in net.proxy.requests[-1].pairs if name.lower() == "via"]
+            assert vias == ["1.0 before", f"1.1 {name}"]
+            assert gateway.stats()["proxy_refused"] == 3
 
     def test_it_is_a_proxy_and_nothing_else(self, net: Net) -> None:
         with net.gateway():
@@ -359,14 +368,15 @@ class TestTinyproxy:
             assert net.lab.guest.run(*argv, check=False).returncode == 35
         process.stop()
 
-
     def test_slow_and_dying_in_the_middle(self, net: Net, only_by_proxy: Path, tmp_path: Path) -> None:
         """What is cut is never taken for whole, nothing hangs, and the next request finds the proxy as it is then."""
         process, _ = tinyproxy(net, "dying")
         got = str(tmp_path / "got")
         with net.gateway(http_proxy=self.URL, https_proxy=self.URL, dns=("127.0.0.1",)) as gateway:
             os.kill(process.pid, signal.SIGSTOP)
-            waiting = net.lab.guest.spawn("curl", "-sS", "-m", "20", "--noproxy", "*", "http://www.test/hello")
+            waiting = net.lab.guest.spawn(
+                "curl", "-sS", "-m", "20", "--noproxy", "*", "http://www.test/hello"
+            )
             time.sleep(0.3)
             assert waiting.running
             os.kill(process.pid, signal.SIGCONT)
@@ -374,7 +384,18 @@ class TestTinyproxy:
             assert waiting.text.strip() == "hello of the world"
             transfers = []
             for scheme in ("http", "https"):
-                argv = ("curl", "-sSk", "-m", "20", "--noproxy", "*", "--limit-rate", "500k", "-o", got + scheme)
+                argv = (
+                    "curl",
+                    "-sSk",
+                    "-m",
+                    "20",
+                    "--noproxy",
+                    "*",
+                    "--limit-rate",
+                    "500k",
+                    "-o",
+                    got + scheme,
+                )
                 transfers.append(net.lab.guest.spawn(*argv, f"{scheme}://www.test/big"))
             wait(lambda: all((tmp_path / f"got{scheme}").exists() for scheme in ("http", "https")))
             os.kill(process.pid, signal.SIGKILL)

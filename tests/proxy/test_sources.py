@@ -272,7 +272,10 @@ def test_gsettings_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """GNOME's program with GNOME's schema, and a file for its settings: it needs no session for that."""
     schemas = [
         folder / "org.gnome.system.proxy.gschema.xml"
-        for folder in (Path("/usr/share/glib-2.0/schemas"), UNPACKED / "usr" / "share" / "glib-2.0" / "schemas")
+        for folder in (
+            Path("/usr/share/glib-2.0/schemas"),
+            UNPACKED / "usr" / "share" / "glib-2.0" / "schemas",
+        )
     ]
     schema = next((path for path in schemas if path.exists()), None)
     for program in ("gsettings", "glib-compile-schemas"):
