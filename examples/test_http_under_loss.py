@@ -42,7 +42,7 @@ def test_every_page_arrives_whole(impaired_guest, port):
     guest = impaired_guest("loss=5%,delay=2ms")
     client = http.client.HTTPConnection(HOST)
     client.sock = guest.connect(HOST, port)
-    for _ in range(10):
+    for _ in range(20):
         client.request("GET", "/")
         answer = client.getresponse()
         assert (answer.status, answer.read()) == (200, PAGE)

@@ -101,6 +101,11 @@ class _Incoming(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._stream._file_closed()
+
 
 class TcpStream:
     """A TCP connection of a guest, with the calls of a socket. Make it with :meth:`Guest.connect`."""
@@ -122,6 +127,8 @@ class TcpStream:
         self._ended = False  # the peer has
         self._finished = False
         self._error: OSError | None = None
+        self._files = 0  # of makefile that are open
+        self._close_due = False
 
     def __enter__(self) -> TcpStream:
         return self
@@ -185,6 +192,7 @@ class TcpStream:
         """
         if mode not in ("rb", "r"):
             raise ValueError(f"mode {mode!r}: a stream's file is for reading bytes ('rb')")
+        self._files += 1
         return io.BufferedReader(_Incoming(self), io.DEFAULT_BUFFER_SIZE if buffering < 1 else buffering)
 
     def shutdown(self, how: int) -> None:
@@ -199,8 +207,19 @@ class TcpStream:
             self._flush()
 
     def close(self) -> None:
-        """Ends both directions. What was handed over is still sent; what was not read makes a reset of it."""
-        self.shutdown(socket.SHUT_RDWR)
+        """Ends both directions. What was handed over is still sent; what was not read makes a reset of it.
+
+        As with a socket, it waits for files of :meth:`makefile` that are open.
+        """
+        if self._files:
+            self._close_due = True
+        else:
+            self.shutdown(socket.SHUT_RDWR)
+
+    def _file_closed(self) -> None:
+        self._files -= 1
+        if self._files == 0 and self._close_due:
+            self.shutdown(socket.SHUT_RDWR)
 
     def reset(self) -> None:
         """Ends the connection with RST."""

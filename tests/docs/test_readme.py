@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"\(`(examples/[\w.]+)`\)[^`]*(?:`[^`]*`[^`]*)?```(?:sh|python)\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS = re.findall(
+    r"\(`(examples/[\w.]+)`\)[^`]*(?:`[^`]*`[^`]*)?```(?:sh|python)\n(.*?)```", PAGE, re.DOTALL
+)
 
 
 def test_five_things() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,28 @@ def test_every_public_stub_is_described(stub: Path) -> None:
     assert module.__doc__
     found = members(ast.parse(stub.read_text()), module)
     assert not [name for name, *rest in found if not described(name, *rest)]
+
+
+def broken_raises(text: str) -> list[str]:
+    """Lines under ``Raises:`` that are neither ``Error: when`` nor indented as a continuation."""
+    out = []
+    for block in re.findall(r"^Raises:\n((?:[ \t]+\S.*\n?)+)", inspect.cleandoc(text), re.MULTILINE):
+        lines = textwrap.dedent(block).splitlines()
+        out += [line for line in lines if not line.startswith(" ") and not re.match(r"[\w., ]+: ", line)]
+    return out
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_errors_are_told_in_a_way_that_the_site_reads(stub: Path) -> None:
+    module = importlib.import_module(".".join(stub.relative_to(ROOT).with_suffix("").parts))
+    for name, _, thing, _ in members(ast.parse(stub.read_text()), module):
+        assert not broken_raises(getattr(thing, "__doc__", None) or ""), name
+
+
+def test_broken_errors_are_seen() -> None:
+    head = "One.\n\n  Raises:\n    ValueError: a long\n"
+    assert broken_raises(f"{head}    line.\n") == ["line."]
+    assert not broken_raises(f"{head}        line.\n    OSError, TypeError: no.\n")
 
 
 def test_a_signature_is_no_description() -> None:

@@ -34,7 +34,11 @@ SAYS: dict[str, str | None] = {
 
 
 #: What shell examples print, some of it.
-SHELL = {"command.sh": "Directory listing", "publish.sh": "Directory listing", "dissect.sh": "right. 37 frames"}
+SHELL = {
+    "command.sh": "Directory listing",
+    "publish.sh": "Directory listing",
+    "dissect.sh": "right. 37 frames",
+}
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -82,7 +86,8 @@ def test_shell(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "-rnm", "sh", "-c", f"ip link set lo up && exec sh {EXAMPLES / name}"],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}:/usr/sbin:/sbin"},
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}:/usr/sbin:/sbin"},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

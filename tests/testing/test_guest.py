@@ -124,6 +124,20 @@ def test_tcp_both_ways(guest, listener):
         writer(20)
 
 
+def test_a_file_keeps_its_stream_open(guest, listener):
+    """http.client closes its socket as soon as an answer that ends with the connection has begun."""
+    stream, host = accepted(guest, listener)
+    with host:
+        file = stream.makefile()
+        stream.close()
+        host.sendall(b"late, but not too late")
+        host.shutdown(socket.SHUT_WR)
+        assert file.read() == b"late, but not too late"
+        file.close()
+        file.close()
+        assert host.recv(1) == b""  # now the stream has ended, and not by a reset
+
+
 def test_tcp_refused(guest, listener):
     port = listener.getsockname()[1]
     listener.close()
