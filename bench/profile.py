@@ -127,11 +127,11 @@ def udp_path(kind: str, way: str) -> Callable[[float], list[Row]]:
 
 
 PATHS: dict[str, Callable[[float], list[Row]]] = {
-    "bulk up, MTU 1500": bulk_path(1500, "up"),
-    "bulk down, MTU 1500": bulk_path(1500, "down"),
-    "bulk up, MTU 65520": bulk_path(65520, "up"),
-    "bulk down, MTU 65520": bulk_path(65520, "down"),
-    "request/response": prepared(
+    "bulk-1500-up": bulk_path(1500, "up"),
+    "bulk-1500-down": bulk_path(1500, "down"),
+    "bulk-65520-up": bulk_path(65520, "up"),
+    "bulk-65520-down": bulk_path(65520, "down"),
+    "latency": prepared(
         latency.one,
         lambda there: load_server(there.lab, there.server_side, "serve", latency.PORT, port=latency.PORT),
         Wanted(),
@@ -143,15 +143,13 @@ PATHS: dict[str, Callable[[float], list[Row]]] = {
         ),
         Wanted(),
     ),
-    "UDP 64 up": udp_path("64", "up"),
-    "UDP 64 down": udp_path("64", "down"),
-    "UDP 1400 with GSO up": udp_path("1400 GSO", "up"),
-    "UDP 1400 with GSO down": udp_path("1400 GSO", "down"),
-    "DNS, new names": prepared(lambda there, seconds: dns.one(there, seconds, "new"), dns.serve, Wanted()),
-    "DNS, from the cache": prepared(
-        lambda there, seconds: dns.one(there, seconds, "again"), dns.serve, Wanted()
-    ),
-    "published port": prepared(
+    "udp-64-up": udp_path("64", "up"),
+    "udp-64-down": udp_path("64", "down"),
+    "udp-gso-up": udp_path("1400 GSO", "up"),
+    "udp-gso-down": udp_path("1400 GSO", "down"),
+    "dns-new": prepared(lambda there, seconds: dns.one(there, seconds, "new"), dns.serve, Wanted()),
+    "dns-cached": prepared(lambda there, seconds: dns.one(there, seconds, "again"), dns.serve, Wanted()),
+    "ports": prepared(
         lambda there, seconds: ports.one(there, seconds, "50 kept"),
         lambda there: ports.nginx(there.lab),
         Wanted(ports=(ports.HTTP_PORT,)),

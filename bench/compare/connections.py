@@ -7,6 +7,7 @@ in it, which any system needs: the row of veth has those two and no more.
 
 from __future__ import annotations
 
+import resource
 import time
 from functools import partial
 
@@ -18,6 +19,7 @@ from .work import Group, Options, Place, Turn, Values, Work, place
 
 PORT = 7004
 AT_ONCE = 256
+SPARE = 100  #: descriptors for all else
 QUICK = (2000,)
 
 
@@ -51,7 +53,18 @@ def one(place: Place, count: int) -> Values:
     return values
 
 
+def too_few(count: int) -> str | None:
+    """Why no process here can hold so many connections: each is a descriptor; None when it can."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most >= count + SPARE:
+        return None
+    return f"a process may have {most:,} descriptors here: raise the hard limit (ulimit -Hn)"
+
+
 def run(count: int, turn: Turn) -> None:
+    if reason := too_few(count):
+        turn.failed(case(count), reason)
+        return
     with place(turn.system, Wanted()) as there:
         for ns in {there.lab.guest, there.lab.host, there.server_side}:
             ns.sysctl("net.core.somaxconn", "65535")

@@ -26,9 +26,12 @@ HEAD = """# Performance
 What netstack reaches beside its yardstick, its peers and the kernel, on one machine, the systems taking turns.
 [How the speed is got](how-fast.md) tells what bounds each. Make the same on your machine:
 
-    ./dev bench                       # all of it, about an hour; --only WORK and --system NAME for parts
-    ./dev bench --quick               # under three minutes, one repetition
-    ./dev bench --against bench/results/{name}      # and what has changed since this page
+| command | what it does |
+|---|---|
+| `./dev bench` | all of it, about an hour |
+| `./dev bench --quick` | few cases, once, under three minutes |
+| `./dev bench --only udp --system netstack` | one kind of work, one system |
+| `./dev bench --against bench/results/{name}` | and what has changed since this page |
 
 Each guest is a namespace with the kernel's TCP, each server listens on the host's loopback. `limit` is a program that
 forwards TCP between TAP and sockets with everything else left out (`bench/limit.c`): what system calls and the kernel's

@@ -37,8 +37,8 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
     machine: dict[str, str]
     versions: dict[str, str]
     missing: dict[str, str]  #: systems that are not here, and why
-    repeat: int
-    seconds: float
+    repeat: int  #: the least of all that was taken together
+    seconds: float  #: the most
     works: dict[str, dict[str, dict[str, dict[str, list[float | Curve]]]]] = {}  #: work, case, system, figure
     failed: dict[str, dict[str, dict[str, str]]] = {}  #: work, case, system: why
     others: dict[str, list[float]] = {}  #: by work, the share of the machine that others took in each turn
@@ -58,7 +58,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
         """What another run has measured takes the place of the same here; the rest stays."""
         self.date, self.commit = other.date, other.commit
         self.machine, self.versions = other.machine, other.versions
-        self.repeat, self.seconds = other.repeat, other.seconds
+        self.repeat, self.seconds = min(self.repeat, other.repeat), max(self.seconds, other.seconds)
         self.missing = {**self.missing, **other.missing}
         for work, cases in other.works.items():
             for case, systems in cases.items():
@@ -69,6 +69,8 @@ class Run(msgspec.Struct, forbid_unknown_fields=True):
         for work, failed in other.failed.items():
             for case, reasons in failed.items():
                 self.failed.setdefault(work, {}).setdefault(case, {}).update(reasons)
+        kept = {w: {c: why for c, why in cases.items() if why} for w, cases in self.failed.items()}
+        self.failed = {work: cases for work, cases in kept.items() if cases}
 
     def disturbed(self, work: str, share: float) -> None:
         """What others took meanwhile."""

@@ -268,7 +268,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("kernel", kernel),
         *machine.items(),
         ("versions", ", ".join(f"{label(k) if k in SYSTEMS else k} {v}" for k, v in run.versions.items())),
-        ("repetitions", f"{run.repeat}, {run.seconds:g} s each; median (least–most)"),
+        ("repetitions", f"{run.repeat} or more, up to {run.seconds:g} s each; median (least–most)"),
     ]
     taken = [share for shares in run.others.values() for share in shares]
     if taken:

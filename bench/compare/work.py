@@ -73,9 +73,11 @@ class Group:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line and the last of a message."""
+    """What a program said last, where that is a sentence of its own; else the first line of the message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " … ".join(dict.fromkeys((lines[0][:160], lines[-1][:160]))) if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return (lines[-1] if ": " in lines[-1] else lines[0])[:200]
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bench.compare import against, bulk, command
+from bench.compare import against, bulk, command, connections, plots
 from bench.compare.bars import BARS, verdicts
 from bench.compare.notes import NOTES
-from bench.compare.page import page
-from bench.compare.run import Run
-from bench.compare.tables import Table, merged, tables
-from bench.compare.work import Options
+from bench.compare.page import PAGE, PICTURES, page
+from bench.compare.run import Run, stored
+from bench.compare.tables import Table, bars_table, merged, tables
+from bench.compare.work import Options, Turn, Values
 from bench.systems import SYSTEMS
+from netstack.testing.namespace import ProgramError
 
 UP = bulk.case(1500, "up")
 
@@ -52,6 +54,22 @@ def test_bars_are_met_missed_or_not_measured() -> None:
 
 def test_a_bar_without_a_peer_is_not_met() -> None:
     assert verdict(run(netstack=[20], limit=[22]), "bulk 1500 up peer")[0] == "not measured"
+
+
+def test_a_bar_that_cannot_be_measured_says_why() -> None:
+    made = run(netstack=[20])
+    made.did_not("connections", "50000", "netstack", "a process may have 9 descriptors here")
+    assert verdict(made, "setting up") == ("not measured", "a process may have 9 descriptors here")
+
+
+def test_connections_beyond_the_limit_of_descriptors_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda what: (500, 20_000))
+    assert connections.too_few(10_000) is None
+    assert connections.too_few(50_000) == (
+        "a process may have 20,000 descriptors here: raise the hard limit (ulimit -Hn)"
+    )
+    monkeypatch.setattr("resource.getrlimit", lambda what: (500, -1))
+    assert connections.too_few(50_000) is None
 
 
 def test_every_bar_has_one_name_and_notes_are_of_bars() -> None:
@@ -124,7 +142,31 @@ def test_a_run_takes_what_another_has_measured() -> None:
     assert old.commit == "def"
     assert old.values("bulk", UP, "netstack", "gbit_s") == [5]
     assert old.values("bulk", UP, "pasta", "gbit_s") == [2]
-    assert old.failed == {"bulk": {UP: {}}, "udp": {"64 up": {"pasta": "it broke"}}}
+    assert old.failed == {"udp": {"64 up": {"pasta": "it broke"}}}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "<Process 5 load> ended with status 1; it printed:\nload: 5 of 9 connections stand\n",
+            "load: 5 of 9 connections stand",
+        ),
+        ("iperf3 took longer than 62 s; it printed:\nNone None", "iperf3 took longer than 62 s; it printed:"),
+        ("no datagram arrived", "no datagram arrived"),
+        ("", "ProgramError"),
+    ],
+)
+def test_a_failure_is_one_sentence(message: str, told: str) -> None:
+    def fail() -> Values:
+        raise ProgramError(message)
+
+    heard: list[tuple[str, str]] = []
+    turn = Turn(
+        SYSTEMS["pasta"], Options(), lambda case, values: None, lambda case, why: heard.append((case, why))
+    )
+    turn.measure("a case", fail)
+    assert heard == [("a case", told)]
 
 
 def test_tables_tell_spread_ratios_and_failures() -> None:
@@ -220,6 +262,29 @@ def test_a_system_is_not_asked_for_what_it_cannot() -> None:
 # --- the page
 
 
+def test_the_page_is_what_the_stored_run_makes() -> None:
+    path = stored()
+    assert PAGE.read_text() == page(Run.load(path), path.name), "run: python -m bench page"
+    for picture in re.findall(r"\]\((performance/\w+\.svg)\)", PAGE.read_text()):
+        assert (PICTURES.parent / picture).is_file()
+
+
+def test_the_stored_run_has_all_bars_and_the_page_says_on_what() -> None:
+    made, text = Run.load(stored()), PAGE.read_text()
+    for row in bars_table(made).rows:
+        assert row[3] != "not measured" or len(row[2]) > 10, (
+            f"the page must say why {row[0]} was not measured"
+        )
+    assert made.repeat >= 3
+    for fact in (made.date, made.commit, made.machine["kernel"], made.versions["pasta"]):
+        assert fact in text
+    for missing in made.missing:
+        assert f"{missing}: " in text
+    for v in verdicts(made):
+        if v.met is False:
+            assert v.name in NOTES, f"the page must say what bounds {v.work}"
+
+
 def test_a_page_says_what_is_missed_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NOTES, "bulk 1500 up limit", "The reason.")
     made = run(netstack=[10], limit=[22])
@@ -229,3 +294,12 @@ def test_a_page_says_what_is_missed_and_why(monkeypatch: pytest.MonkeyPatch) -> 
     assert "- TCP bulk, MTU 1500, up: 0.45 × (10 / 22), asked ≥ 0.85 × limit. The reason." in text
     assert "- missing: gvproxy: gvproxy not installed" in text
     assert "- udp, 64 up: pasta: it broke" in text
+
+
+def test_pictures_are_the_same_for_the_same_run(tmp_path: Path) -> None:
+    if reason := plots.available():
+        pytest.skip(reason)
+    made = Run.load(stored())
+    paths = plots.write(made, tmp_path)
+    assert [p.name for p in paths] == ["throughput.svg", "latency.svg", "connections.svg"]
+    assert paths[1].read_bytes() == plots.write(made, tmp_path)[1].read_bytes()
