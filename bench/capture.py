@@ -4,9 +4,9 @@
     headers     128 bytes of each frame, to a file in memory (a tmpfs, where there is one)
     wire        the same, super-frames cut to what the wire would carry
     all         every byte, to the same
-    tcpdump     128 bytes by tcpdump on the guest's TAP, where it is installed: what people do without such a capture
+    tcpdump     128 bytes by tcpdump on the guest's TAP, where it is installed: what people do otherwise
 
-The cases take turns inside each repetition; medians count. Frames that are missing in a capture are shown: a figure with
+The cases take turns inside each repetition; medians count. Frames missing in a capture are shown: a figure with
 losses is what traffic does when the writer does not keep up, which is to be that of the others.
 """
 

@@ -206,8 +206,8 @@ cdef class Engine:
     # --- links
 
     def add_tap(self, int fd, uint32_t granted, uint32_t mtu, str name="") -> int:
-        """Takes over the descriptor of a TAP (``granted``: TUN_* bits). Returns the port. ``name`` is what captures call
-        the link, here and below.
+        """Takes over the descriptor of a TAP (``granted``: TUN_* bits). Returns the port. ``name`` is what captures
+        call the link, here and below.
 
         Raises:
             OSError: the descriptor cannot be polled, or there are too many links.

@@ -64,7 +64,8 @@ cdef size_t block_interface(uint8_t *p, const interface_block *i, uint32_t snapl
 cdef size_t block_statistics(uint8_t *p, uint32_t id, const interface_block *i, uint64_t time_ns, uint64_t received,
                              uint64_t lost, uint64_t accepted) noexcept nogil
 # A name of an address (4 bytes, or 16).
-cdef size_t block_name(uint8_t *p, const uint8_t *address, int length, const char *name, size_t name_length) noexcept nogil
+cdef size_t block_name(uint8_t *p, const uint8_t *address, int length, const char *name,
+                       size_t name_length) noexcept nogil
 # The first 28 bytes of an enhanced packet block of `length` bytes.
 cdef void block_enhanced_head(uint8_t *p, uint32_t length, uint32_t id, uint64_t time_ns, uint32_t captured,
                               uint32_t on_link) noexcept nogil

@@ -86,7 +86,8 @@ cdef size_t block_statistics(uint8_t *p, uint32_t id, const interface_block *i, 
     return closed(p, put_option(q, 6, &accepted, 8))
 
 
-cdef size_t block_name(uint8_t *p, const uint8_t *address, int length, const char *name, size_t name_length) noexcept nogil:
+cdef size_t block_name(uint8_t *p, const uint8_t *address, int length, const char *name,
+                       size_t name_length) noexcept nogil:
     """Section 4.5, with one record."""
     cdef uint8_t *q
     put32(p, BLOCK_NAMES)

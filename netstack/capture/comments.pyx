@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport strerror
 
-from netstack.storage.counters import NAMES, counter
+from netstack.storage.counters import NAMES
 from netstack.storage.counters cimport UP_FRAMES
 from netstack.storage.decision cimport (
     DECIDED_CONTROL, DECIDED_DIALED, DECIDED_FAILED, DECIDED_NOTHING, DECIDED_PING, DECIDED_PUBLISHED, DECIDED_TCP,
@@ -90,7 +90,6 @@ cdef int comment_counter(char *out, uint16_t number) noexcept nogil:
 
 cdef int comment_decision(char *out, const decision_t *d) noexcept nogil:
     cdef char[64] address
-    cdef const char *colon
     cdef const char *how
     if d.kind == DECIDED_NOTHING:
         return 0

@@ -82,7 +82,7 @@ cdef void learned_from(learned_t *l, const uint8_t *message, uint32_t length, vo
     cdef dns_record record
     cdef learned_name *new
     cdef char[LEARNED_NAME] name
-    cdef int n, taken, i, size
+    cdef int n, taken, _i, size
     cdef size_t at = DNS_HDR_LEN
     if dns_parse(message, length, &header) < 0:
         return
@@ -95,7 +95,7 @@ cdef void learned_from(learned_t *l, const uint8_t *message, uint32_t length, vo
     n = text_of(&question.name, name)
     if n == 0:
         return
-    for i in range(header.ancount):     # behind an alias an address is the name's that was asked for as well
+    for _i in range(header.ancount):     # behind an alias an address is the name's that was asked for as well
         taken = dns_record_parse(message, length, at, &record)
         if taken < 0:
             return

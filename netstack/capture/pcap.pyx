@@ -1,7 +1,8 @@
 """Capture files, frame by frame: pcapng written, pcap and pcapng read.
 
-What a gateway captures is written by `recorder`; this writer is for frames that a program has. Written is a section header, one Ethernet interface with if_tsresol 9 (nanoseconds) and an enhanced packet
-block for each frame, all in the machine's byte order, which the section header declares.
+What a gateway captures is written by `recorder`; this writer is for frames that a program has. Written is a
+section header, one Ethernet interface with if_tsresol 9 (nanoseconds) and an enhanced packet block for each frame, all
+in the machine's byte order, which the section header declares.
 """
 
 import io

@@ -4,6 +4,7 @@ from typing import Any, final
 from netstack.capture.filter import Filter
 
 def name_blocks(names: Mapping[str, Iterable[tuple[str, bytes]]]) -> bytes: ...
+
 @final
 class Recorder:
     def __new__(

@@ -1,9 +1,9 @@
 """A capture under way, in two threads.
 
 The engine's thread (`tapping`) copies each frame into a queue of fixed size (`RECORDER_QUEUE`), with what is known of
-it, and does no more: it neither waits nor writes. Where the queue is full the record is lost, and counted: by pcap_lost, for its
-interface (isb_ifdrop), and in a comment on the next record. The capture's own thread makes pcapng of the records and
-writes it, and may wait for a disk or a reader as long as it takes. Neither takes the GIL.
+it, and does no more: it neither waits nor writes. Where the queue is full the record is lost, and counted: by
+pcap_lost, for its interface (isb_ifdrop), and in a comment on the next record. The capture's own thread makes pcapng of
+the records and writes it, and may wait for a disk or a reader as long as it takes. Neither takes the GIL.
 
 The queue has one writer and one reader. A record is published when nothing about it can change any more: what became of
 a guest's frame is known only when the stack has looked at it, and the answers to it lie behind it by then. The writer
@@ -22,8 +22,8 @@ from cpython.pycapsule cimport PyCapsule_New
 
 from netstack.capture.blocks cimport (
     BLOCK_ENHANCED, BLOCK_NAMES, ENHANCED_HEAD, INTERFACE_ROOM, NAMES_ROOM, OPTION_COMMENT, PCAP_MAX_SNAPLEN,
-    SECTION_ROOM, STATISTICS_BLOCK, block_enhanced_head, block_interface, block_name, block_section, block_statistics, get32,
-    interface_block, put32, put_option,
+    SECTION_ROOM, STATISTICS_BLOCK, block_enhanced_head, block_interface, block_name, block_section, block_statistics,
+    get32, interface_block, put32, put_option,
 )
 from netstack.capture.comments cimport (
     COMMENT, comment_counter, comment_counters, comment_decision, comment_lost, comment_super,

@@ -1,5 +1,5 @@
-# A capture under way: what the engine's thread (`tapping`) and the capture's own (`recorder`) share. Inline: there is no
-# module behind this file.
+# A capture under way: what the engine's thread (`tapping`) and the capture's own (`recorder`) share. Inline:
+# there is no module behind this file.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from netstack.capture.blocks cimport interface_block

@@ -15,7 +15,8 @@ from netstack.host.sockets cimport (
 from netstack.iface.output cimport iface_udp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_decide, nat_peer_seen, nat_send_icmp_error, nat_send_udp, nat_t,
+    UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_decide, nat_peer_seen,
+    nat_send_icmp_error, nat_send_udp, nat_t,
 )
 from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
@@ -75,7 +76,8 @@ cdef uint64_t idle_ns(const nat_t *nat, const udp_flow *flow) noexcept nogil:
     return nat.settings.udp_two_way_ns if flow.two_way else nat.settings.udp_one_way_ns
 
 
-cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint16_t port, uint64_t now_ns) noexcept nogil:
+cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint16_t port,
+                        uint64_t now_ns) noexcept nogil:
     cdef udp_key key
     cdef udp_flow *flow
     cdef addr_t any_v4
