@@ -3,6 +3,7 @@
     python -m bench             side by side, every kind of work (bench/compare): --help tells the options
     python -m bench page        docs/performance.md, made anew from the stored run in bench/results
     python -m bench profile     the functions that take the time on each main path, by perf
+    python -m bench capture     what recording costs (bench/capture.py)
     python -m bench gil         what a busy or blocked Python program does to the data path (bench/gil.py)
     python -m bench dns         queries a second through the gateway, beside straight to the server (bench/dns.py)
     python -m bench relay       a guest behind netstack relay beside one on a TAP (bench/relay.py)

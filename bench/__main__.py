@@ -5,7 +5,20 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("compare", "dissect", "dns", "gil", "many", "page", "peer", "ports", "profile", "relay", "soak")
+NAMES = (
+    "capture",
+    "compare",
+    "dissect",
+    "dns",
+    "gil",
+    "many",
+    "page",
+    "peer",
+    "ports",
+    "profile",
+    "relay",
+    "soak",
+)
 ELSEWHERE = {"page": "compare.page"}
 
 

@@ -43,6 +43,8 @@ SAMPLES = {
     "mark": "1",
     "no_host_loopback": True,
     "mtu": 1400,
+    "snaplen": "128",
+    "wire_frames": True,
     "transparent_http_ports": "80",
     "transparent_https_ports": "443",
 }

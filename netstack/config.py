@@ -13,6 +13,15 @@ __all__ = ["Config"]
 KiB = 1024
 MiB = 1024 * KiB
 
+SIZES = {"": 1, "B": 1} | {
+    f"{letter}{suffix}": (1024 if suffix == "ib" else 1000) ** power
+    for power, letter in enumerate("KMGT", 1)
+    for suffix in ("", "b", "ib")
+}
+MAX_RING_FILES = 10000
+MIN_RING_FILE = 64000
+MAX_SNAPLEN = 262144
+
 MAX_TRANSPARENT = 16  # ports of each kind that are taken to the proxy
 
 #: What a guest's source address must be: its own by a lease or a static one, not another live guest's, or anything.
@@ -51,7 +60,11 @@ class Config:
     dhcp_routes: tuple[str, ...] = ()  #: PREFIX=ROUTER, DHCP option 121; the default route is added
     dhcp_wpad: str = ""  #: URL of a proxy auto-configuration file, DHCP option 252
     leases: tuple[tuple[str, str, str], ...] = ()  #: static (MAC, address, name or "")
-    pcap: str | None = None  #: capture file
+    pcap: str | None = None  #: capture file, "-" for standard output
+    pcap_ring: str = ""  #: such as "10x64MB": a ring of files instead, of that size
+    pcap_snaplen: int = 0  #: bytes of a frame that are kept; 0 = all
+    pcap_filter: str = ""  #: pcap-filter expression; "" lets every frame pass
+    pcap_wire_frames: bool = False  #: super-frames are cut to what the wire would carry
     max_tcp_flows: int = 65536  #: TCP connections at one time; a SYN beyond is refused
     max_udp_flows: int = 8192  #: UDP flows at one time; beyond, the one silent longest makes room
     max_ping_flows: int = 256  #: guests' pings (by identifier) at one time; one beyond is dropped
@@ -112,6 +125,7 @@ class Config:
             raise ConfigError(f"tcp_congestion {self.tcp_congestion!r} is unknown: use cubic, reno or none")
         if self.source_check not in SOURCE_RULES:
             raise ConfigError(f"source_check {self.source_check!r} is unknown: use held, first or any")
+        self._check_capture()
         if self.publish_source not in ("keep", "gateway"):
             raise ConfigError(f"publish_source {self.publish_source!r} is unknown: use keep or gateway")
         if self.proxy not in ("auto", "off"):
@@ -136,6 +150,21 @@ class Config:
                 f"outbound_mark {self.outbound_mark} is out of range: it may be 0 to {0xFFFFFFFF}"
             )
         parse_mac("gateway_mac", self.gateway_mac)
+
+    def _check_capture(self) -> None:
+        if self.pcap_ring:
+            parse_ring(self.pcap_ring)
+            if self.pcap == "-":
+                raise ConfigError(
+                    "a ring needs names for its files: give FILE instead of -, or leave out the ring"
+                )
+        if not 0 <= self.pcap_snaplen <= MAX_SNAPLEN:
+            raise ConfigError(
+                f"pcap_snaplen {self.pcap_snaplen} is out of range: it may be 0 to {MAX_SNAPLEN} bytes"
+            )
+        for key in ("ring", "snaplen", "filter", "wire_frames"):
+            if getattr(self, f"pcap_{key}") and not self.pcap:
+                raise ConfigError(f"pcap_{key} is about a capture: give pcap (--pcap FILE) as well")
 
     def _network(self) -> ipaddress.IPv4Network:
         try:
@@ -177,3 +206,34 @@ def parse_mac(key: str, text: str) -> bytes:
     if len(mac) != 6 or mac[0] & 1:
         raise ConfigError(f"{key} {text!r} is not a unicast MAC address like 02:00:00:00:00:01")
     return mac
+
+
+def parse_size(text: str) -> int:
+    """Bytes, of a text such as ``500k``, ``64MB`` or ``2GiB``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    unit = text.lstrip("0123456789")
+    number = text[: len(text) - len(unit)]
+    short = unit[:1].upper() + unit[1:].lower()
+    if not number or short not in SIZES:
+        raise ConfigError(f"{text!r} is not a size such as 500k, 64MB or 2GiB")
+    return int(number) * SIZES[short]
+
+
+def parse_ring(text: str) -> tuple[int, int]:
+    """How many files, and bytes of each, of a text such as ``10x64MB``.
+
+    Raises:
+        ConfigError: it is none, or out of range.
+    """
+    number, _, size = text.partition("x")
+    if not number.isascii() or not number.isdecimal() or not size:
+        raise ConfigError(f"ring {text!r} is not a number of files and their size, such as 10x64MB")
+    files, each = int(number), parse_size(size)
+    if not 1 <= files <= MAX_RING_FILES or not MIN_RING_FILE <= each <= 1 << 50:
+        raise ConfigError(
+            f"ring {text} is out of range: it may be 1 to {MAX_RING_FILES} files of {MIN_RING_FILE // 1000}kB at least"
+        )
+    return files, each

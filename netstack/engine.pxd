@@ -12,9 +12,10 @@ cdef class Engine:
     cdef dict links             # port -> the Python object that owns the link, if any
     cdef object changing        # a lock: one at a time sets the path of links, or captures
     cdef Impairment impair_up, impair_down      # the bad path of every link that is the engine's own, or None
+    cdef object recorder        # the capture that runs, or None
     cdef dict last_counters     # what counters() says once the engine is closed
     cdef int64_t call(self, int kind, void *arg, int64_t number) except? -1
     cpdef close(self)
     cdef _wake_token(self)
     cdef _configure(self, dict s, uint64_t k0, uint64_t k1)
-    cdef _add(self, link_t *link, int fd, owner)
+    cdef _add(self, link_t *link, int fd, owner, str name)

@@ -1,12 +1,12 @@
 """One virtual network's data path, as Python sees it: made, told, run or stepped, and asked."""
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.errno cimport EBUSY
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strncpy
+from libc.string cimport memcpy, memset
 from os import strerror
 from threading import Lock
 
-from netstack.capture.pcap cimport pcap_begin, pcap_close, pcap_end, pcap_writer
 from netstack.host.clock cimport clock_now_ns, random_fill
 from netstack.host.poller cimport POLL_READ, poller_add, poller_free, poller_new
 from netstack.host.sync cimport flag_load
@@ -22,9 +22,9 @@ from netstack.link.stream import FRAMINGS
 from netstack.link.tap cimport tap_link_new
 from netstack.loop cimport (
     CALL_ADD_PORT, CALL_ATTACH, CALL_FLOWS, CALL_FORGET_PORT, CALL_HOLD, CALL_IMPAIR, CALL_NAMES, CALL_NEIGHBOR,
-    CALL_NEIGHBORS, CALL_PCAP, CALL_PCAP_STATE, CALL_PORT_MAC, CALL_REMOVE_PORT, CALL_SEND_UDP, MAX_PORTS,
+    CALL_NEIGHBORS, CALL_PORT_MAC, CALL_REMOVE_PORT, CALL_SEND_UDP, CALL_TAP, MAX_PORTS,
     TIMER_FRAGMENTS, engine_call, engine_close_links, engine_deadline, engine_look_at_links, engine_round, engine_run,
-    engine_sink, engine_stop, engine_t, held_address, impair_paths, pcap_state, port_mac, udp_out,
+    engine_sink, engine_stop, engine_t, engine_time, held_address, impair_paths, new_port, port_mac, udp_out,
 )
 from netstack.link.impaired cimport impaired_link_new
 from netstack.nat.command cimport (
@@ -40,7 +40,7 @@ from netstack.nat.dns_plan cimport dns_plan_fill
 from netstack.nat.dns_servers cimport dns_plan
 from netstack.nat.flow cimport POLLED_WAKE, polled, socks_relay
 from netstack.nat.forward cimport dial_new, forward_new
-from netstack.nat.nat cimport nat_free, nat_make_tables, nat_new
+from netstack.nat.nat cimport nat_configure, nat_free, nat_make_tables, nat_new
 from netstack.nat.ping_guest cimport ping_new
 from netstack.nat.snapshot cimport flows_arg, flows_list, neighbors_arg, neighbors_list
 from netstack.services.dns_table cimport DnsTable
@@ -117,8 +117,6 @@ cdef class Engine:
 
     cdef _configure(self, dict s, uint64_t k0, uint64_t k1):
         cdef nat_t *nat = self.e.nat
-        cdef bytes interface_name = s["outbound_interface"].encode()
-        cdef addr_t source
         self.e.source_rule = s["source_rule"]
         self.e.isolated = s["isolated"]
         nat.iface = self.e.iface
@@ -130,48 +128,7 @@ cdef class Engine:
         nat.sink_context = self.e
         nat.k0 = k0
         nat.k1 = k1
-        nat.settings.udp_one_way_ns = s["udp_one_way_ns"]
-        nat.settings.udp_two_way_ns = s["udp_two_way_ns"]
-        nat.settings.dns_timeout_ns = s["dns_timeout_ns"]
-        nat.settings.ping_timeout_ns = s["ping_timeout_ns"]
-        nat.settings.connect_timeout_ns = s["connect_timeout_ns"]
-        nat.settings.max_tcp = s["max_tcp"]
-        nat.settings.max_udp = s["max_udp"]
-        nat.settings.max_ping = s["max_ping"]
-        nat.settings.max_dns = s["max_dns"]
-        nat.settings.dns_cache = s["dns_cache"]
-        nat.settings.all_pending = s["all_pending"]
-        nat.options.mark = s["outbound_mark"]
-        strncpy(nat.options.interface_name, interface_name, 15)
-        if s["outbound_address"]:
-            source = addr_from_object(s["outbound_address"])
-            memcpy(nat.options.source, &source, 16)
-        nat.memory.limit = s["tcp_memory"]
-        nat.tcp.mss = s["mtu"] - 40
-        nat.tcp.max_gso = 65535 - 20 - 60
-        nat.tcp.rcv_buf_initial = s["tcp_buffer_initial"]
-        nat.tcp.rcv_buf_max = s["tcp_buffer_max"]
-        nat.tcp.snd_buf_initial = s["tcp_buffer_initial"]
-        nat.tcp.snd_buf_max = s["tcp_buffer_max"]
-        nat.tcp.congestion = s["congestion"]
-        nat.tcp.timestamps = 1
-        nat.tcp.sack = 1
-        nat.tcp.ecn = 1
-        nat.tcp.nagle = 0               # the host's sender has decided already
-        nat.tcp.delayed_ack_ns = 40000000
-        nat.tcp.rto_min_ns = 200000000
-        nat.tcp.rto_max_ns = 120 * <uint64_t>1000000000
-        nat.tcp.rto_initial_ns = 1000000000
-        nat.tcp.keepalive_idle_ns = s["keepalive_ns"]
-        nat.tcp.keepalive_interval_ns = 75 * <uint64_t>1000000000
-        nat.tcp.keepalive_probes = 9
-        nat.tcp.user_timeout_ns = 0
-        nat.tcp.syn_timeout_ns = 180 * <uint64_t>1000000000
-        nat.tcp.time_wait_ns = s["time_wait_ns"]
-        nat.tcp.fin_wait_2_ns = 0
-        nat.tcp.burst_packets = 0
-        nat.tcp.challenge_interval_ns = 500000000
-        nat.tcp.memory = &nat.memory
+        nat_configure(nat, s)
 
     def __dealloc__(self):
         self.close()
@@ -188,8 +145,10 @@ cdef class Engine:
         if e.nat != NULL:
             nat_free(e.nat, e.now_ns)   # resets go out while there are links
         engine_close_links(e)
-        if e.pcap != NULL:
-            pcap_close(e.pcap)
+        if e.tap != NULL:
+            e.tap.stop(e.tap, engine_time(e))
+            e.tap = NULL                # whoever gave the recorder closes it
+        self.recorder = None
         if e.iface != NULL:
             iface_free(e.iface)
         if e.switch != NULL:
@@ -246,8 +205,9 @@ cdef class Engine:
 
     # --- links
 
-    def add_tap(self, int fd, uint32_t granted, uint32_t mtu) -> int:
-        """Takes over the descriptor of a TAP (``granted``: TUN_* bits). Returns the port.
+    def add_tap(self, int fd, uint32_t granted, uint32_t mtu, str name="") -> int:
+        """Takes over the descriptor of a TAP (``granted``: TUN_* bits). Returns the port. ``name`` is what captures
+        call the link, here and below.
 
         Raises:
             OSError: the descriptor cannot be polled, or there are too many links.
@@ -255,9 +215,9 @@ cdef class Engine:
         cdef link_t *link = tap_link_new(fd, granted, mtu)
         if link == NULL:
             raise OSError("the TAP cannot be used")
-        return self._add(link, link.fd, None)
+        return self._add(link, link.fd, None, name)
 
-    def add_stream(self, int fd, int out_fd, str framing, uint32_t mtu) -> int:
+    def add_stream(self, int fd, int out_fd, str framing, uint32_t mtu, str name="") -> int:
         """Takes over connected descriptors (the same, or one to read from and one to write to) that carry frames behind
         their lengths: framing "hyperkit", "qemu" or "offload". Returns the port.
 
@@ -267,9 +227,9 @@ cdef class Engine:
         cdef link_t *link = stream_link_new(fd, out_fd, FRAMINGS[framing], mtu)
         if link == NULL:
             raise OSError(f"descriptor {fd} cannot be used as a link")
-        return self._add(link, link.fd, None)
+        return self._add(link, link.fd, None, name)
 
-    def add_datagram(self, int fd, str kind, uint32_t mtu) -> int:
+    def add_datagram(self, int fd, str kind, uint32_t mtu, str name="") -> int:
         """Takes over a socket that carries a frame in each message: kind "connected", "packets" or "learn".
         Returns the port.
 
@@ -279,7 +239,7 @@ cdef class Engine:
         cdef link_t *link = datagram_link_new(fd, KINDS[kind], mtu)
         if link == NULL:
             raise OSError(f"descriptor {fd} cannot be used as a link")
-        return self._add(link, link.fd, None)
+        return self._add(link, link.fd, None, name)
 
     def set_port_mac(self, int port, bytes mac) -> None:
         """Tells which MAC a link's handshake has given to its guest: that one it may use, wherever it was seen
@@ -306,14 +266,16 @@ cdef class Engine:
             memcpy(held.mac, <const char *>mac, 6)
         return self.call(CALL_HOLD, &held, 0) == 0
 
-    def add_memory(self, MemoryLink link not None) -> int:
+    def add_memory(self, MemoryLink link not None, str name="") -> int:
         """Attaches a link in memory. Returns the port."""
-        return self._add(link.link, link.wake_fd, link)
+        return self._add(link.link, link.wake_fd, link, name)
 
-    cdef _add(self, link_t *link, int fd, owner):
+    cdef _add(self, link_t *link, int fd, owner, str name):
         """``owner``: whose the link is; without one it is the engine's, and behind the bad path, if there is one."""
         cdef int64_t port = -1
         cdef link_t *behind
+        cdef new_port new
+        cdef bytes text = name.encode(errors="replace")
         with self.changing:
             if self.impair_up is not None and owner is None:
                 behind = impaired_link_new(link, &self.impair_up.config, &self.impair_down.config,
@@ -322,7 +284,8 @@ cdef class Engine:
                     link.close(link)
                     raise MemoryError
                 link = behind
-            port = self.call(CALL_ADD_PORT, link, fd)
+            new.link, new.fd, new.name = link, fd, text
+            port = self.call(CALL_ADD_PORT, &new, 0)
         if port < 0:
             link.close(link)
             raise OSError(f"the link cannot be attached: at most {MAX_PORTS - 1} may be at one time")
@@ -358,6 +321,12 @@ cdef class Engine:
         """The names that the gateway answers itself."""
         self.call(CALL_NAMES, <void *>table.pointer(), 0)
         self.names = table              # the one before is let go only now
+        recorder = self.recorder
+        if recorder is not None:
+            try:
+                recorder.set_names(table.names)
+            except ValueError:          # it has been closed meanwhile
+                pass
 
     def set_upstreams(self, upstreams: list) -> None:
         """The name servers for everything, as (address, port) in order: ``set_dns_routes`` without zones."""
@@ -631,25 +600,21 @@ cdef class Engine:
             items[i].protocol = protocol
         self.call(COMMAND_PREFIXES, items, min(len(prefixes), 256))
 
-    def start_capture(self, target, uint32_t snaplen=0, uint64_t limit=0) -> None:
-        """Begins to capture all frames as pcapng, to a path (created and truncated; ``-`` is standard output) or a
-        descriptor, the engine's then; ``snaplen`` bytes of each (0 = all), ``limit`` bytes in all (0 = no limit).
-        OSError: it cannot be written to, or (EBUSY) there is a capture; the descriptor is still the caller's."""
+    def start_capture(self, recorder) -> None:
+        """Has a :class:`netstack.capture.recorder.Recorder` record all frames. OSError (EBUSY): another does."""
         with self.changing:
-            if self.capture() is not None:
+            if self.recorder is not None:
                 raise OSError(EBUSY, "a capture is running")
-            self.call(CALL_PCAP, pcap_begin(target, snaplen, limit), 0)
+            self.call(CALL_TAP, PyCapsule_GetPointer(recorder.tap_capsule(), "netstack.capture.tap"), 0)
+            self.recorder = recorder
 
-    def stop_capture(self) -> dict | None:
-        """Ends it and closes its file: what :meth:`capture` would say at the end, or None where there was none."""
-        writer = <size_t>self.call(CALL_PCAP, NULL, 0)
-        return pcap_end(<pcap_writer *><size_t>writer) if writer else None
-
-    def capture(self) -> dict | None:
-        """The capture that runs, or None: frames, lost, bytes, full (at its limit), error (errno)."""
-        cdef pcap_state state
-        return None if self.call(CALL_PCAP_STATE, &state, 0) < 0 else dict(
-            frames=state.records, lost=state.lost, bytes=state.bytes, full=bool(state.full), error=state.error)
+    def stop_capture(self):
+        """Ends it: the recorder, which is still to be closed, or None where there was none."""
+        with self.changing:
+            recorder, self.recorder = self.recorder, None
+            if recorder is not None and self.e != NULL:
+                self.call(CALL_TAP, NULL, 0)
+        return recorder
 
     # --- what there is to know
 

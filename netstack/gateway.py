@@ -16,6 +16,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .capturing import CaptureMethods
 from .config import SOURCE_RULES, Config, parse_mac
 from .engine import Engine
 from .errors import NetstackError
@@ -49,10 +50,11 @@ BUFFER_INITIAL = 1 << 19
     MAIL_RESOLVER_CHECK,
     MAIL_FLOW_GONE,
     MAIL_DNS_ASK,
-) = range(1, 8)
+    MAIL_CAPTURE,
+) = range(1, 9)
 
 
-class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
+class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMethods):
     """A virtual network with its gateway, as a context manager.
 
     Args:
@@ -77,13 +79,21 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
         self._routes = RouteWatcher()
         self._begin_guests()
         self._begin_tuning()
+        self._begin_capturing()
         self._begin_pending(dialer)
         try:
             self._engine = Engine(self._settings(now_ns))
             self._begin_names()
             self._begin_proxy()
             if self.config.pcap:
-                self.start_capture(self.config.pcap)
+                c = self.config
+                self.start_capture(
+                    self.config.pcap,
+                    snaplen=c.pcap_snaplen,
+                    ring=c.pcap_ring,
+                    filter=c.pcap_filter,
+                    wire_frames=c.pcap_wire_frames,
+                )
             if self.config.gateway_forwards or self.config.forwards:
                 from .forwards import Forwards
 
@@ -112,6 +122,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
                 self._reach.close()
             if (engine := getattr(self, "_engine", None)) is not None:
                 engine.close()
+            self._end_capture()
             os.close(self._stop_read)
             os.close(self._stop_write)
             raise
@@ -196,6 +207,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
         if self._listeners is not None:
             self._listeners.close()
         self._engine.close()
+        self._end_capture()
         self._routes.close()
         if self._reach is not None:
             self._reach.close()
@@ -302,6 +314,8 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods):
                 self.dns.queried()
             elif kind == MAIL_DNS_ASK:
                 self.dns.on_ask(message)
+            elif kind == MAIL_CAPTURE:
+                self._capture_news()
             elif kind == MAIL_PING_FORBIDDEN:
                 logger().warning(
                     "pings beyond the gateway cannot be sent: the kernel forbids ping sockets to this user; "

@@ -59,7 +59,7 @@ class GuestMethods(NameMethods, PendingMethods):
         Returns:
             The port number of the link.
         """
-        port = self._engine.add_tap(fd, granted, mtu or self.config.mtu)
+        port = self._engine.add_tap(fd, granted, mtu or self.config.mtu, label or name)
         self._admit(port, label or name or f"tap{port}", address, mac, name)
         return port
 
@@ -77,7 +77,7 @@ class GuestMethods(NameMethods, PendingMethods):
             The port number of the link.
         """
         with self._ports_lock:
-            port = self._engine.add_tap(fd, granted, mtu)
+            port = self._engine.add_tap(fd, granted, mtu, label)
             self._host_ports[port] = label
             self._when_closed[port] = [closed]
         logger().info("link %s opened", label, extra={"event": "link_opened", "port": port, "link": label})
@@ -87,7 +87,7 @@ class GuestMethods(NameMethods, PendingMethods):
         self, link: MemoryLink, *, address: str | None = None, mac: str | None = None, name: str = ""
     ) -> int:
         """Serves a guest in this process. Arguments as in :meth:`add_tap`."""
-        port = self._engine.add_memory(link)
+        port = self._engine.add_memory(link, name)
         self._admit(port, name or f"memory{port}", address, mac, name)
         return port
 
@@ -148,12 +148,14 @@ class GuestMethods(NameMethods, PendingMethods):
             OSError: there are too many links.
         """
         with self._ports_lock:
-            return self._admitted(self._engine.add_stream(fd, out_fd, framing, self.config.mtu), guest)
+            return self._admitted(
+                self._engine.add_stream(fd, out_fd, framing, self.config.mtu, guest.label), guest
+            )
 
     def admit_messages(self, fd: int, kind: str, guest: Admission) -> int:
         """The same over a socket that carries a frame in each message ("connected", "packets" or "learn")."""
         with self._ports_lock:
-            return self._admitted(self._engine.add_datagram(fd, kind, self.config.mtu), guest)
+            return self._admitted(self._engine.add_datagram(fd, kind, self.config.mtu, guest.label), guest)
 
     def _admitted(self, port: int, guest: Admission) -> int:
         self._ports[port] = guest.label

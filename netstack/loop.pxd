@@ -1,6 +1,6 @@
 # The engine's loop in C: ports, rounds, calls from other threads. netstack.engine wraps it for Python.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from netstack.capture.pcap cimport pcap_writer
+from netstack.capture.tap cimport tap_t
 from netstack.host.poller cimport poller_t
 from netstack.host.sync cimport pthread_cond_t, pthread_mutex_t
 from netstack.iface.interface cimport iface_t
@@ -36,6 +36,7 @@ ctypedef struct port_t:         # a link on the switch
     uint8_t mac[6]              # given to the link by its handshake; zero when it has none
     int reserve                 # frames of room that TCP leaves to others
     uint64_t lost               # of link.tx_lost, as counted already
+    char name[64]               # what captures call the link
     port_writer writer
     wheel_timer retry
 
@@ -46,12 +47,11 @@ cdef enum call_kind:
     CALL_SEND_UDP = 4
     CALL_NAMES = 5
     CALL_FLOWS = 7
-    CALL_PCAP = 8
+    CALL_TAP = 8                # a capture's tap, or NULL: it ends
     CALL_NEIGHBOR = 9
     CALL_FORGET_PORT = 10
     CALL_PORT_MAC = 11
     CALL_HOLD = 12
-    CALL_PCAP_STATE = 13
     CALL_IMPAIR = 14
     CALL_NEIGHBORS = 15
 
@@ -86,10 +86,10 @@ ctypedef struct held_address:   # CALL_HOLD
     uint8_t let_go              # nobody holds it any more
     int port                    # -1 = not known yet
 
-ctypedef struct pcap_state:     # CALL_PCAP_STATE: -1 when nothing is captured
-    uint64_t records, lost, bytes
-    int error
-    uint8_t full
+ctypedef struct new_port:       # CALL_ADD_PORT
+    link_t *link
+    int fd
+    const char *name
 
 ctypedef struct engine_t:
     nat_t *nat
@@ -109,8 +109,8 @@ ctypedef struct engine_t:
     int running
     uint64_t now_ns
     wheel_timer fragments_timer
-    pcap_writer *pcap
-    uint8_t pcap_dirty
+    tap_t *tap                  # NULL: nothing is captured
+    uint8_t stepped             # now_ns is virtual
     call_t *calls
     uint64_t counters[256]
 
@@ -121,6 +121,8 @@ cdef int engine_sink(void *context, int index, const frame_meta *meta, const iov
 cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) noexcept nogil
 # When the next round is due at the latest, UINT64_MAX = never.
 cdef uint64_t engine_deadline(engine_t *e) noexcept nogil
+# Nanoseconds since 1970, or the virtual time of an engine that is stepped.
+cdef uint64_t engine_time(const engine_t *e) noexcept nogil
 # The loop, until engine_stop.
 cdef void engine_run(engine_t *e) noexcept nogil
 cdef void engine_stop(engine_t *e) noexcept nogil

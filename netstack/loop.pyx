@@ -5,9 +5,10 @@ together), then serves the host's sockets, then timers, and sleeps when nothing 
 Other threads ask by calls, which the engine runs between bursts; what the engine has to tell goes to the mailbox.
 """
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
-from netstack.capture.pcap cimport pcap_flush, pcap_part, pcap_write, pcap_writer
+from libc.string cimport memcpy, memset, strncpy
+from netstack.capture.tap cimport record_t, tap_link, tap_t
 from netstack.host.clock cimport clock_now_ns, clock_realtime_ns
 from netstack.host.poller cimport (
     POLL_READ, POLL_WRITE, poller_add, poller_event, poller_rearm, poller_remove, poller_wait,
@@ -18,9 +19,11 @@ from netstack.host.sync cimport (
     thread_setup,
 )
 from netstack.host.sockets cimport iovec, wake_clear, wake_signal
-from netstack.iface.fragments cimport fragments_deadline, fragments_expire
+from netstack.iface.fragments cimport fragments_deadline
 from netstack.iface.input cimport IFACE_DROPPED, IFACE_HELD, IFACE_REPLY, iface_input
-from netstack.iface.neighbors cimport neighbor, neighbors_find, neighbors_forget_port, neighbors_learn
+from netstack.iface.neighbors cimport (
+    neighbor, neighbors_at, neighbors_forget_port, neighbors_learn,
+)
 from netstack.iface.packet cimport packet
 from netstack.iface.source cimport SOURCE_HELD, source_check, source_hold
 from netstack.link.framing cimport framing_send
@@ -29,24 +32,25 @@ from netstack.link.impaired cimport (
 )
 from netstack.link.link cimport LINK_ABSENT, LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
 from netstack.nat.command cimport COMMAND_FIRST, nat_command
-from netstack.nat.context cimport MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send_icmp_error, nat_send_udp
+from netstack.nat.context cimport MAIL_CAPTURE, MAIL_LINK_CLOSED, PORT_ALL, nat_post, nat_send_udp
 from netstack.nat.flow cimport POLLED_LINK, POLLED_LINK_WRITE, POLLED_WAKE, polled
-from netstack.nat.nat cimport nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer
+from netstack.nat.nat cimport (
+    nat_expire_fragments, nat_flush, nat_host_event, nat_packet, nat_port_ready, nat_reap, nat_timer,
+)
 from netstack.nat.snapshot cimport flows_arg, nat_neighbors, nat_snapshot, neighbors_arg
 from netstack.nat.tcp_host cimport tcp_host_attach
 from netstack.services.dns_table cimport dns_table
 from netstack.storage.counters cimport (
     DOWN_BYTES, DOWN_FRAMES, ENGINE_WAKEUPS, FRAME_NOT_OURS, FRAME_SPOOFED, LINK_DOWN,
-    LINK_FULL, LINK_REFUSED, PCAP_LOST, SWITCH_FULL, SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count, counter,
+    LINK_FULL, LINK_REFUSED, SWITCH_FULL, SWITCHED_FRAMES, UP_BYTES, UP_FRAMES, count, counter,
 )
+from netstack.storage.decision cimport DECIDED_NOTHING
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.wheel cimport (
     wheel_arm, wheel_cancel, wheel_expire, wheel_next, wheel_timer, wheel_timer_init,
 )
 from netstack.switch cimport SWITCH_FLOOD, switch_forget_port, switch_learn, switch_lookup
-from netstack.wire.addr cimport addr_from_v4, addr_t
-from netstack.wire.be cimport be32
-from netstack.wire.icmp4 cimport ICMP4_TIME_EXCEEDED
+from netstack.wire.addr cimport addr_v4
 
 cdef extern from *:
     """
@@ -63,19 +67,49 @@ cdef enum:
 
 # --- towards the links
 
-cdef void record(engine_t *e, const iovec *iov, int n) noexcept nogil:
-    cdef pcap_part[8] parts
+cdef uint64_t engine_time(const engine_t *e) noexcept nogil:
+    return e.now_ns if e.stepped else clock_realtime_ns()
+
+
+cdef void introduce(engine_t *e, port_t *port, const uint8_t *mac) noexcept nogil:
+    """Describes a link to the capture; ``mac`` (or NULL) is one that its first frame has shown."""
+    cdef tap_link link
+    cdef neighbor *guest
+    memset(&link, 0, sizeof(link))
+    link.port = port.index
+    link.name = port.name
+    guest = neighbors_at(&e.iface.neighbors, port.index)
+    if guest != NULL:
+        mac = guest.mac
+        link.address = addr_v4(&guest.address)
+        link.netmask = e.iface.netmask
+    elif port.mac[0] or port.mac[1] or port.mac[2] or port.mac[3] or port.mac[4] or port.mac[5]:
+        mac = port.mac
+    if mac != NULL and not mac[0] & 1:
+        link.has_mac = 1
+        memcpy(link.mac, mac, 6)
+    e.tap.describe(e.tap, &link, engine_time(e))
+
+
+cdef record_t *record(engine_t *e, port_t *port, bint outbound, const frame_meta *meta, const iovec *iov,
+                      int n) noexcept nogil:
+    if not e.tap.known[port.index]:
+        introduce(e, port, <const uint8_t *>iov[0].iov_base + (0 if outbound else 6) if iov[0].iov_len >= 12 else NULL)
+    return e.tap.frame(e.tap, port.index, outbound, engine_time(e), meta, iov, n)
+
+
+cdef int64_t set_tap(engine_t *e, tap_t *tap) noexcept nogil:
     cdef int i
-    cdef uint32_t length = 0
-    if e.pcap.full:
-        return
-    for i in range(n):
-        parts[i].data = <const uint8_t *>iov[i].iov_base
-        parts[i].length = <uint32_t>iov[i].iov_len
-        length += <uint32_t>iov[i].iov_len
-    if not pcap_write(e.pcap, clock_realtime_ns(), parts, n, length) and not e.pcap.full:
-        count(e.counters, PCAP_LOST)
-    e.pcap_dirty = 1
+    if e.tap != NULL:
+        for i in range(1, e.n_ports):   # those that were silent are in the file as well
+            if e.ports[i] != NULL and not e.ports[i].closed and not e.tap.known[i]:
+                introduce(e, e.ports[i], NULL)
+        e.tap.stop(e.tap, engine_time(e))
+    e.tap = tap
+    if tap != NULL:
+        tap.counters = e.counters
+        tap.engine_wake = e.wake_write
+    return 0
 
 
 cdef void close_port(engine_t *e, port_t *port) noexcept nogil:
@@ -90,6 +124,8 @@ cdef void close_port(engine_t *e, port_t *port) noexcept nogil:
     neighbors_forget_port(&e.iface.neighbors, port.index)
     switch_forget_port(e.switch, port.index)
     e.guests -= 1
+    if e.tap != NULL:
+        e.tap.gone(e.tap, port.index, engine_time(e))
     nat_post(e.nat, MAIL_LINK_CLOSED, &port.index, sizeof(int), NULL, 0)
 
 
@@ -146,14 +182,26 @@ cdef bint flush_port(engine_t *e, port_t *port) noexcept nogil:
     return has_room(e, port)
 
 
+cdef counter refusal(int result) noexcept nogil:
+    """The counter of a frame that a link did not take."""
+    if result == LINK_AGAIN:
+        return LINK_FULL
+    return LINK_DOWN if result == LINK_ABSENT or result == LINK_CLOSED else LINK_REFUSED
+
+
 cdef int send_on(engine_t *e, port_t *port, const frame_meta *meta, const iovec *iov, int n) noexcept nogil:
     cdef uint32_t sent = 0
     cdef int r
     cdef int i
     cdef uint64_t length = 0
+    cdef record_t *recorded = NULL
     if port == NULL or port.closed:
         count(e.counters, LINK_DOWN)
         return LINK_CLOSED
+    if e.tap != NULL:
+        recorded = record(e, port, True, meta, iov, n)
+        if recorded != NULL:
+            recorded.decision = e.nat.told
     r = framing_send(port.link, meta, iov, n, &sent)
     if r == LINK_OK:
         for i in range(n):
@@ -164,18 +212,16 @@ cdef int send_on(engine_t *e, port_t *port, const frame_meta *meta, const iovec 
             port.unflushed = 1
         if port.link.bounded and port.link.room(port.link) < port.reserve:
             e.nat.port_full[port.index] = 1
-        return r
-    if sent:
-        port.unflushed = 1
-    if r == LINK_AGAIN:
-        count(e.counters, LINK_FULL)
-    elif r == LINK_ABSENT:
-        count(e.counters, LINK_DOWN)
-    elif r == LINK_CLOSED:
-        count(e.counters, LINK_DOWN)
-        close_port(e, port)
     else:
-        count(e.counters, LINK_REFUSED)
+        if sent:
+            port.unflushed = 1
+        count(e.counters, refusal(r))
+        if recorded != NULL:
+            recorded.counters[0] = <uint16_t>refusal(r) + 1
+    if e.tap != NULL:
+        e.tap.settle(e.tap)
+    if r == LINK_CLOSED:
+        close_port(e, port)
     return r
 
 
@@ -189,8 +235,6 @@ cdef int engine_sink(void *context, int index, const frame_meta *meta, const iov
     if index <= 0 or index >= e.n_ports:
         count(e.counters, LINK_DOWN)
         return LINK_CLOSED
-    if e.pcap != NULL:
-        record(e, iov, n)
     return send_on(e, e.ports[index], meta, iov, n)
 
 
@@ -237,14 +281,47 @@ cdef bint same_mac(const uint8_t *a, const uint8_t *b) noexcept nogil:
     return (a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[4] == b[4] and a[5] == b[5])
 
 
-cdef void read_port(engine_t *e, port_t *port) noexcept nogil:
-    """One burst."""
-    cdef link_frame frame
+cdef void take_frame(engine_t *e, port_t *port, const link_frame *frame) noexcept nogil:
     cdef packet p
     cdef iovec iov
     cdef frame_meta plain
+    cdef int reason, verdict
+    if e.source_rule and (e.guests > 1 or e.source_rule == SOURCE_HELD):
+        reason = source_check(e.iface, e.source_rule, frame.data, frame.length, port.index, port.mac, e.now_ns)
+        if reason:
+            count(e.counters, <counter>reason)
+            return
+    if e.guests > 1 and not switch_frame(e, port, frame):
+        return
+    verdict = iface_input(e.iface, frame.data, frame.length, &frame.meta, port.index, e.now_ns, &p)
+    if verdict == IFACE_REPLY:
+        memset(&plain, 0, sizeof(plain))
+        iov.iov_base = e.iface.reply
+        iov.iov_len = e.iface.reply_length
+        engine_sink(e, port.index, &plain, &iov, 1)
+    elif verdict != IFACE_DROPPED and verdict != IFACE_HELD:
+        nat_packet(e.nat, verdict, &p, e.now_ns)
+
+
+cdef void take_recorded(engine_t *e, port_t *port, const link_frame *frame) noexcept nogil:
+    """The same with what became of the frame in the capture."""
+    cdef record_t *recorded
+    cdef iovec iov
+    iov.iov_base = <void *>frame.data
+    iov.iov_len = frame.length
+    e.nat.decided.kind = DECIDED_NOTHING
+    recorded = record(e, port, False, &frame.meta, &iov, 1)
+    take_frame(e, port, frame)
+    e.tap.judge(e.tap, recorded, &e.nat.decided)
+
+
+cdef void read_port(engine_t *e, port_t *port) noexcept nogil:
+    """One burst."""
+    cdef link_frame frame
     cdef int budget = BURST
-    cdef int r, verdict
+    cdef int r
+    if e.tap != NULL:
+        e.tap.look(e.tap)
     while budget > 0 and not port.closed:
         r = port.link.recv(port.link, &frame)
         if r == 0:
@@ -258,25 +335,10 @@ cdef void read_port(engine_t *e, port_t *port) noexcept nogil:
         budget -= 1
         e.counters[<int>UP_FRAMES] += 1
         e.counters[<int>UP_BYTES] += frame.length
-        if e.pcap != NULL:
-            iov.iov_base = <void *>frame.data
-            iov.iov_len = frame.length
-            record(e, &iov, 1)
-        if e.source_rule and (e.guests > 1 or e.source_rule == SOURCE_HELD):
-            r = source_check(e.iface, e.source_rule, frame.data, frame.length, port.index, port.mac, e.now_ns)
-            if r:
-                count(e.counters, <counter>r)
-                continue
-        if e.guests > 1 and not switch_frame(e, port, &frame):
-            continue
-        verdict = iface_input(e.iface, frame.data, frame.length, &frame.meta, port.index, e.now_ns, &p)
-        if verdict == IFACE_REPLY:
-            memset(&plain, 0, sizeof(plain))
-            iov.iov_base = e.iface.reply
-            iov.iov_len = e.iface.reply_length
-            engine_sink(e, port.index, &plain, &iov, 1)
-        elif verdict != IFACE_DROPPED and verdict != IFACE_HELD:
-            nat_packet(e.nat, verdict, &p, e.now_ns)
+        if e.tap == NULL:
+            take_frame(e, port, &frame)
+        else:
+            take_recorded(e, port, &frame)
 
 
 # --- timers
@@ -287,27 +349,13 @@ cdef void arm_fragments(engine_t *e) noexcept nogil:
         wheel_arm(e.wheel, &e.fragments_timer, deadline)
 
 
-cdef void expire_fragments(engine_t *e) noexcept nogil:
-    cdef uint8_t[68] quote
-    cdef uint32_t n = 0
-    cdef addr_t src
-    cdef neighbor *to
-    while fragments_expire(&e.iface.fragments, e.now_ns, e.counters, quote, &n) > 0:
-        if n == 0:
-            break
-        src = addr_from_v4(be32(quote + 12))
-        to = neighbors_find(&e.iface.neighbors, &src)
-        if to != NULL:
-            nat_send_icmp_error(e.nat, to, 0, ICMP4_TIME_EXCEEDED, 1, 0, quote, n, e.now_ns)
-    arm_fragments(e)
-
-
 cdef void run_timers(engine_t *e) noexcept nogil:
     cdef wheel_timer *t = wheel_expire(e.wheel, e.now_ns)
     cdef int budget = 4096
     while t != NULL:
         if t.kind == TIMER_FRAGMENTS:
-            expire_fragments(e)
+            nat_expire_fragments(e.nat, e.now_ns)
+            arm_fragments(e)
         elif t.kind == TIMER_LINK:
             flush_port(e, <port_t *>t.owner)
         else:
@@ -320,9 +368,11 @@ cdef void run_timers(engine_t *e) noexcept nogil:
 
 # --- calls
 
-cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
+cdef int64_t add_port(engine_t *e, const new_port *new) noexcept nogil:
     """``fd`` tells when the link has frames: its own descriptor, or the wake-up of a link in memory."""
     cdef port_t *port
+    cdef link_t *link = new.link
+    cdef int fd = new.fd
     cdef int i
     for i in range(1, MAX_PORTS):
         if e.ports[i] == NULL and not e.taken[i]:
@@ -337,6 +387,10 @@ cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
     port.link = link
     port.index = i
     port.readable = 1
+    if new.name[0]:
+        strncpy(port.name, new.name, sizeof(port.name) - 1)
+    else:
+        snprintf(port.name, sizeof(port.name), "link%d", i)
     port.writer.polled.kind = POLLED_LINK_WRITE
     port.writer.polled.fd = -1
     port.writer.port = port
@@ -351,17 +405,6 @@ cdef int64_t add_port(engine_t *e, link_t *link, int fd) noexcept nogil:
         e.n_ports = i + 1
     e.guests += 1
     return i
-
-
-cdef int64_t describe_capture(engine_t *e, pcap_state *out) noexcept nogil:
-    if e.pcap == NULL:
-        return -1
-    out.records = e.pcap.records
-    out.lost = e.pcap.lost
-    out.bytes = e.pcap.accepted
-    out.error = e.pcap.error
-    out.full = e.pcap.full
-    return 0
 
 
 cdef void put_link(engine_t *e, port_t *port, link_t *link) noexcept nogil:
@@ -403,9 +446,8 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
     cdef neighbor *known
     cdef port_mac *given
     cdef held_address *held
-    cdef size_t before
     if call.kind == CALL_ADD_PORT:
-        return add_port(e, <link_t *>call.arg, <int>call.number)
+        return add_port(e, <const new_port *>call.arg)
     if call.kind == CALL_REMOVE_PORT:
         if call.number <= 0 or call.number >= e.n_ports or e.ports[call.number] == NULL:
             return -1
@@ -439,13 +481,8 @@ cdef int64_t perform(engine_t *e, call_t *call) noexcept nogil:
         return nat_snapshot(e.nat, <flows_arg *>call.arg, e.now_ns)
     if call.kind == CALL_NEIGHBORS:
         return nat_neighbors(e.nat, <neighbors_arg *>call.arg)
-    if call.kind == CALL_PCAP:          # the one before is the caller's to close, which may wait for a reader
-        before = <size_t>e.pcap
-        e.pcap = <pcap_writer *>call.arg
-        e.pcap_dirty = 0
-        return <int64_t>before
-    if call.kind == CALL_PCAP_STATE:
-        return describe_capture(e, <pcap_state *>call.arg)
+    if call.kind == CALL_TAP:
+        return set_tap(e, <tap_t *>call.arg)
     if call.kind == CALL_IMPAIR:
         return impair_links(e, <const impair_paths *>call.arg)
     if call.kind >= COMMAND_FIRST:
@@ -545,6 +582,7 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
     cdef bint more
     cdef int n = poller_wait(e.poller, events, EVENTS, timeout_ns)
     e.now_ns = virtual_ns if virtual_ns else clock_now_ns()
+    e.stepped = virtual_ns != 0
     e.counters[<int>ENGINE_WAKEUPS] += 1
     advance_links(e)                # before anything is sent: what a link holds, it holds from now on
     for i in range(n):
@@ -573,6 +611,8 @@ cdef bint engine_round(engine_t *e, uint64_t timeout_ns, uint64_t virtual_ns) no
     more = flush_ports(e) or more
     nat_reap(e.nat)
     reap_ports(e)
+    if e.tap != NULL and e.tap.turn(e.tap):
+        nat_post(e.nat, MAIL_CAPTURE, NULL, 0, NULL, 0)
     return more or ports_have_work(e)
 
 
@@ -591,16 +631,11 @@ cdef void engine_run(engine_t *e) noexcept nogil:
             if deadline != UINT64_MAX:
                 e.now_ns = clock_now_ns()
                 timeout = deadline - e.now_ns if deadline > e.now_ns else 0
-            if timeout and e.pcap_dirty:
-                pcap_flush(e.pcap)
-                e.pcap_dirty = 0
         more = engine_round(e, timeout, 0)
     pthread_mutex_lock(&calls_lock)
     flag_store(&e.running, 0)
     pthread_mutex_unlock(&calls_lock)
     run_calls(e)
-    if e.pcap != NULL:
-        pcap_flush(e.pcap)
 
 
 cdef void engine_stop(engine_t *e) noexcept nogil:

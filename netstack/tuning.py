@@ -1,95 +1,29 @@
-"""The part of the gateway that is changed while it runs: what is captured, and the path of the links."""
+"""The part of the gateway that is changed while it runs: the path of the links."""
 
 from __future__ import annotations
 
 import threading
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .config import Config
-from .errors import ConfigError, NetstackError
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .link.impair import Impairment
 
-__all__ = ["BusyError", "TuningMethods"]
-
-
-class BusyError(NetstackError):
-    """What there can be one of is there already."""
+__all__ = ["TuningMethods"]
 
 
 class TuningMethods:
-    """The part of :class:`netstack.Gateway` that is changed while it runs."""
+    """The part of :class:`netstack.Gateway` that changes the path of the links."""
 
     config: Config
     _engine: Engine
 
     def _begin_tuning(self) -> None:
         self._tuning = threading.Lock()
-        self._captured = ""  # where the capture goes
-        self._captured_since = 0.0
-        self._capture_number = 0
         self._paths = self.config.impair_up, self.config.impair_down
-
-    # --- captures
-
-    def start_capture(self, target: str | int, *, snaplen: int = 0, limit: int = 0) -> int:
-        """Captures every frame as pcapng.
-
-        Args:
-            target: a path (created and truncated), or a descriptor, which is the gateway's from here on. A pipe whose
-                reader is behind loses frames and holds nobody up.
-            snaplen: bytes of a frame that are kept; 0 = all.
-            limit: bytes that the file may come to; 0 = no limit.
-
-        Returns:
-            Its number, for :meth:`stop_capture`.
-
-        Raises:
-            BusyError: a capture is running; there is one at a time.
-            ConfigError: the file cannot be written.
-        """
-        with self._tuning:
-            if self._engine.capture() is not None:
-                since = time.strftime("%H:%M:%S", time.localtime(self._captured_since))
-                raise BusyError(f"a capture to {self._captured} is running since {since}: stop it first")
-            try:
-                self._engine.start_capture(target, snaplen, limit)
-            except OSError as err:
-                raise ConfigError(
-                    f"the capture file {target} cannot be written ({err.strerror}): give a path in a writable folder"
-                ) from None
-            self._captured = "a stream" if isinstance(target, int) else target
-            self._captured_since = time.time()
-            self._capture_number += 1
-            return self._capture_number
-
-    def stop_capture(self, number: int | None = None) -> dict[str, Any] | None:
-        """Ends the capture (with a number: that one only) and closes its file; as :meth:`capture` at the end, or None
-        where there was none."""
-        with self._tuning:
-            if number not in (None, self._capture_number):
-                return None
-            ended = self._engine.stop_capture()
-            return None if ended is None else self._described(ended)
-
-    def capture(self) -> dict[str, Any] | None:
-        """The capture that runs: ``number``, ``target`` and ``since`` (seconds since 1970), and what it has come to
-        (:meth:`netstack.engine.Engine.capture`)."""
-        with self._tuning:
-            running = self._engine.capture()
-            return None if running is None else self._described(running)
-
-    def _described(self, capture: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "number": self._capture_number,
-            "target": self._captured,
-            "since": self._captured_since,
-        } | capture
-
-    # --- a bad path
 
     def impairment(self) -> tuple[str, str]:
         """The bad path of the links from the guests and to them, as it was given; "" is a good one."""

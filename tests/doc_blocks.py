@@ -9,12 +9,12 @@ is commands alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KEYS = ("scene", "not run", "before", "varies", "fails", "in", "file")
+KEYS = ("scene", "not run", "before", "varies", "fails", "slow", "in", "file")
 
 _COMMENT = re.compile(r"^ *<!--(.*?)-->", re.DOTALL)
 _PROMPT = re.compile(r"^(?P<where>[a-z]*)[$#] (?P<command>.*)$")
@@ -191,7 +191,8 @@ def _split(text: str) -> list[str]:
 
 
 def _console(text: str) -> Iterator[Command]:
-    command, where, output = "", "", []
+    command, where = "", ""
+    output: list[str] = []
     for line in text.splitlines():
         if prompt := _PROMPT.match(line):
             if command:
@@ -232,10 +233,11 @@ VARYING = [
     (r"(?<== )\d+\.\d+(/\d+\.\d+)+", r"\d+\.\d+(/\d+\.\d+)+"),  # the last line of ping(8)
     (r"(?<=[A-Za-z]/)\d+(\.\d+)+", r"\d+(\.\d+)*"),  # nginx/1.22.1
 ]
+_PORT = re.compile(r"(?<![\w.])\d{5}(?![\w.])")
 EPHEMERAL = range(32768, 61000)  # ports that Linux chooses
 
 
-def pattern_of(shown: str, varies: list[str] = ()) -> re.Pattern[str]:  # type: ignore[assignment]
+def pattern_of(shown: str, varies: Sequence[str] = ()) -> re.Pattern[str]:
     """What output has to match, as a whole: ``...`` is anything in a line, and on a line of its own any lines."""
     parts = []
     for line in shown.splitlines():
@@ -246,8 +248,9 @@ def pattern_of(shown: str, varies: list[str] = ()) -> re.Pattern[str]:  # type: 
     return re.compile("".join(parts))
 
 
-def _line(line: str, varies: list[str]) -> str:
-    pieces, at = [], 0
+def _line(line: str, varies: Sequence[str]) -> str:
+    pieces: list[str] = []
+    at = 0
     while at < len(line):
         for text in varies:
             if line.startswith(text, at):
@@ -269,10 +272,9 @@ def _piece(line: str, at: int, pieces: list[str]) -> int:
         if match := re.compile(shown).match(line, at):
             pieces.append(stands_for)
             return match.end()
-    if number := re.compile(r"(?<![\w.])\d{5}(?![\w.])").match(line, at):
-        if int(number[0]) in EPHEMERAL:
-            pieces.append(r"\d{4,5}")
-            return number.end()
+    if (number := _PORT.match(line, at)) and int(number[0]) in EPHEMERAL:
+        pieces.append(r"\d{4,5}")
+        return number.end()
     if spaces := re.compile(r" +").match(line, at):
         pieces.append(r" *" if at == 0 else r" +")  # columns are as wide as what stands in them
         return spaces.end()
@@ -283,7 +285,7 @@ def _piece(line: str, at: int, pieces: list[str]) -> int:
     return at + 1
 
 
-def matches(shown: str, printed: str, varies: list[str] = ()) -> bool:  # type: ignore[assignment]
+def matches(shown: str, printed: str, varies: Sequence[str] = ()) -> bool:
     """Whether a command printed what the page shows."""
     text = printed.strip("\n") + "\n"
     return pattern_of(shown, varies).fullmatch(text) is not None

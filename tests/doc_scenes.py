@@ -12,6 +12,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -36,8 +37,21 @@ WEB = "192.168.65.7"
 WEB_MAC = "02:00:00:00:00:07"
 
 #: Programs that may be missing: a block that names one is left out then.
-PROGRAMS = ("curl", "nginx", "dig", "ping", "tinyproxy", "dnsmasq", "git", "jq", "tshark", "nc", "dropbear", "traceroute")
-PROGRAMS += ("qemu-system-x86_64", "udhcpc", "openssl", "iperf3", "tcpdump", "socat", "ssh")
+PROGRAMS = (
+    "curl",
+    "nginx",
+    "dig",
+    "ping",
+    "tinyproxy",
+    "dnsmasq",
+    "git",
+    "jq",
+    "tshark",
+    "nc",
+    "ssh",
+    "dropbear",
+)
+PROGRAMS += ("qemu-system-x86_64", "udhcpc", "openssl", "iperf3", "tcpdump", "traceroute")
 
 PAGE = "<h1>Example Domain</h1>\n"
 
@@ -45,15 +59,16 @@ SHIMS = {
     "netstack": 'exec {python} -m netstack "$@"',
     "python3": 'exec {python} "$@"',
     "python": 'exec {python} "$@"',
-    "pytest": 'export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1; exec {python} -m pytest -p no:cacheprovider -p netstack.testing.plugin "$@"',
+    "pytest": '''export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1  # other plugins take seconds
+exec {python} -m pytest -p no:cacheprovider -p netstack.testing.plugin "$@"''',
     "terminal": 'exec {python} -I -S {inside}/terminal.py "$@"',
     "sudo": 'exec "$@"',
     "ssh": 'exec /usr/bin/ssh -F {inside}/ssh_config "$@"',
     # What wg-quick does to the host's addresses, routes and resolver; the tunnel is a cable of the laboratory.
-    "wg-quick": '''case $1 in
+    "wg-quick": """case $1 in
 up) ip link set "$2" up; ip address replace {address}/24 dev "$2"; echo nameserver {server} >/etc/resolv.conf ;;
 down) ip link set "$2" down; ip address flush dev "$2"; echo nameserver {world} >/etc/resolv.conf ;;
-esac''',
+esac""",
     # The machine is made and joins the network, and does not boot.
     "qemu-system-x86_64": 'exec /usr/bin/qemu-system-x86_64 -S -display none -m 64 "$@"',
 }
@@ -145,6 +160,7 @@ def captures_in(folder: Path) -> None:
     packed = {"monday.pcap.gz": "loss", "tuesday.pcap.zst": "resets", "huge.pcapng.zst": "http"}
     for name, source in {**sources, **packed}.items():
         shutil.copy(found[source], folder / name)
+    (folder / "pcaps").symlink_to(ROOT / "pcaps")
     (folder / "captures").mkdir()
     for source in ("http", "resets"):
         shutil.copy(found[source], folder / "captures")
@@ -174,16 +190,23 @@ class Stage:
         python = shlex.quote(sys.executable)
         for name, text in SHIMS.items():
             path = self.folder / "bin" / name
-            path.write_text(f"#!/bin/sh\n{text.format(python=python, inside=INSIDE, address=VPN_ADDRESS, server=VPN_SERVER, world=WORLD)}\n")
+            text = text.format(
+                python=python, inside=INSIDE, address=VPN_ADDRESS, server=VPN_SERVER, world=WORLD
+            )
+            path.write_text(f"#!/bin/sh\n{text}\n")
             path.chmod(0o755)
         (self.folder / "etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{ROUTER} proxy\n")
         home = f":x:0:0:root:{INSIDE}/home:/bin/sh"
-        others = [line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith("root:")]
+        others = [
+            line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith("root:")
+        ]
         (self.folder / "etc/passwd").write_text("\n".join([f"root{home}", f"user{home}", *others, ""]))
         (self.folder / "etc/guest.resolv.conf").write_text(f"nameserver {GATEWAY}\nsearch internal\n")
         (self.folder / "terminal.py").write_text(TERMINAL)
         (self.folder / "ssh_config").write_text(SSH_CONFIG)
-        (self.folder / "home/.gitconfig").write_text("[safe]\n directory = *\n[init]\n defaultBranch = main\n")
+        (self.folder / "home/.gitconfig").write_text(
+            "[safe]\n directory = *\n[init]\n defaultBranch = main\n"
+        )
         self._keys()
         self._world()
         self._nginx()
@@ -199,10 +222,22 @@ class Stage:
     def _keys(self) -> None:
         if shutil.which("openssl"):
             names = ",".join(f"DNS:{name}" for name in (*HOSTS, TLS_SERVER[1]))
-            argv = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+            argv = (
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            )
             argv += ("-keyout", "key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=example")
             subprocess.run(
-                [*argv, "-addext", f"subjectAltName={names}"], cwd=self.folder, check=True, capture_output=True
+                [*argv, "-addext", f"subjectAltName={names}"],
+                cwd=self.folder,
+                check=True,
+                capture_output=True,
             )
         if shutil.which("dropbear") and shutil.which("ssh-keygen"):
             key = self.folder / "ssh_key"
@@ -230,7 +265,11 @@ class Stage:
             names = [f"--host-record={name},{WORLD}" for name in HOSTS]
             inside = (f"--host-record=db.corp.example,{VPN_SERVER}", f"--listen-address={VPN_SERVER}")
             outside = ("--local=/corp.example/", *(f"--listen-address={a}" for a in (WORLD, *NAME_SERVERS)))
-            for port, more in (("53", (*outside, "--listen-address=127.0.0.1")), ("5353", outside), ("53", inside)):
+            for port, more in (
+                ("53", (*outside, "--listen-address=127.0.0.1")),
+                ("5353", outside),
+                ("53", inside),
+            ):
                 argv = ("dnsmasq", "-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces")
                 self.world.spawn(*argv, f"--port={port}", *names, *more).wait_listening(int(port))
             self._dns_over_tls()
@@ -285,18 +324,21 @@ class Stage:
                     sock, _ = listener.accept()
                     threading.Thread(target=answer, args=(sock,), daemon=True).start()
 
-        def answer(sock: object) -> None:
-            with contextlib.suppress(OSError, ValueError):
-                with context.wrap_socket(sock, server_side=True) as client:  # type: ignore[arg-type]
-                    while query := client.recv(65535):
-                        while len(query) < 2 or len(query) < 2 + int.from_bytes(query[:2], "big"):
-                            query += client.recv(65535)
-                        with self.world.connect("127.0.0.1", 53) as upstream:
-                            upstream.sendall(query)
-                            reply = upstream.recv(65535)
-                            while len(reply) < 2 + int.from_bytes(reply[:2], "big"):
-                                reply += upstream.recv(65535)
-                        client.sendall(reply)
+        def answer(sock: socket.socket) -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(sock, server_side=True) as client:
+                while query := message(client):
+                    with self.world.connect("127.0.0.1", 53) as upstream:
+                        upstream.sendall(query)
+                        client.sendall(message(upstream))
+
+        def message(sock: socket.socket) -> bytes:
+            data = b""
+            while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
+                piece = sock.recv(65535)
+                if not piece:
+                    return b""
+                data += piece
+            return data
 
         threading.Thread(target=serve, daemon=True).start()
 
@@ -318,7 +360,14 @@ class Place:
         visible = (str(ROOT), sys.prefix, sys.base_prefix)
         hide = "" if any(path.startswith("/tmp/") for path in visible) else "mount -t tmpfs tmpfs /tmp"
         script = ANCHOR.format(inside=INSIDE, hide_tmp=hide)
-        argv = ["nsenter", f"--net={stage.lab.host.path}", "unshare", "--mount", "--propagation=private", "--pid"]
+        argv = [
+            "nsenter",
+            f"--net={stage.lab.host.path}",
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            "--pid",
+        ]
         argv += ["--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh", str(stage.folder)]
         self._anchor = subprocess.Popen([*argv, f"{INSIDE}/{ready.name}"], start_new_session=True)
         wait(lambda: ready.exists() or self._anchor.poll() is not None, lambda: "the scene has no mounts")
@@ -340,7 +389,7 @@ class Place:
         home = f"{INSIDE}/work/{directory.name}"
         enter = ["nsenter", "-t", str(self._first), "--mount", "--pid", f"--net={ns.path}"]
         if where:
-            bind = f"mount --bind {INSIDE}/etc/{resolver} /etc/resolv.conf && exec \"$@\""
+            bind = f'mount --bind {INSIDE}/etc/{resolver} /etc/resolv.conf && exec "$@"'
             enter += ["unshare", "--mount", "--propagation=private", "sh", "-c", bind, "sh"]
         path = f"{INSIDE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         variables = {
@@ -385,7 +434,7 @@ def behind_a_proxy(place: Place) -> None:
     place.environment["no_proxy"] = "*.local, 169.254/16"
 
 
-def machine(place: Place, place_text: str = "qemu:/tmp/q.sock", *options: str) -> None:
+def machine(place: Place) -> None:
     """A machine ``web`` that joins at /tmp/q.sock as soon as somebody serves there; with nginx, and an SSH server."""
     lab = place.stage.lab
     guest = lab.guest
@@ -396,8 +445,7 @@ def machine(place: Place, place_text: str = "qemu:/tmp/q.sock", *options: str) -
         shell.run("nginx -g 'pid /run/web.pid; daemon off;' &")
     if shutil.which("dropbear"):
         shell.run(f"dropbear -F -E -s -r {INSIDE}/dropbear_key -p 22 -P /run/dropbear.pid &")
-    relay = f"netstack relay tap:tap0 --connect {place_text} " + " ".join(options)
-    shell.run(f"{relay} &")
+    shell.run("netstack relay tap:tap0 --connect qemu:/tmp/q.sock &")
     script = f"""
         ip link set tap0 address {WEB_MAC}; ip link set tap0 up; ip address add {WEB}/24 dev tap0
         ip route add default via {GATEWAY}"""
@@ -406,10 +454,11 @@ def machine(place: Place, place_text: str = "qemu:/tmp/q.sock", *options: str) -
 
 
 def served(place: Place) -> None:
-    """``netstack serve --api web`` with a guest ``web`` (192.168.65.7) that has nginx and an SSH server; and a proxy into it."""
+    """``netstack serve --api web``, a proxy into it, and the machine of `machine` as a guest at 192.168.65.7."""
     shell = place.shell("", "served")
     place.close_also.callback(shell.close)
-    shell.run(f"netstack serve --listen qemu:/tmp/q.sock --listen hyperkit:/tmp/eth.sock --api web --guest {WEB_MAC}={WEB},web --socks 1080 &")
+    places = "--listen qemu:/tmp/q.sock --listen hyperkit:/tmp/eth.sock"
+    shell.run(f"netstack serve {places} --api web --guest {WEB_MAC}={WEB},web --socks 1080 &")
     machine(place)
     shell.run("until netstack ping -c 1 -W 0.2 web; do :; done")
 

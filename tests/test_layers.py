@@ -29,6 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": {"wire"},
     "capture": {"wire", "storage.frame"},
     "capture.conversations": {"wire", "storage.table"},
+    # What the engine captures: its records, the thread that writes them, and what cuts super-frames.
+    "capture.tap": {"host.sockets", "storage.frame", "storage.decision"},
+    "capture.comments": {"storage.counters", "storage.decision", "storage.frame"},
+    "capture.sink": {"host"},
+    "capture.recording": {"host", "link.link"},
+    "capture.tapping": {"wire", "host", "storage"},
+    "capture.recorder": {"wire", "host", "storage", "link.framing", "link.link"},
     "link": {"host", "storage"},
     "link.framing": {"host", "storage", "wire"},
     "link.coalesce": {"host", "storage", "wire"},
@@ -61,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "nameservice",
     },
     "tuning": {"config", "engine", "link"},
+    "capturing": {"__init__", "capture", "config", "engine", "log", "nameservice"},
     "gateway": BOTTOM
     | PURE
     | {
@@ -75,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pending",
         "proxying",
         "socks",
+        "capturing",
         "tuning",
     },
     "control.listeners": {"link"},  # the same
@@ -95,6 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "log",
         "publish",
         "reach",
+        "capturing",
         "tuning",
         "__init__",
     },

@@ -32,6 +32,7 @@ DNS_PORT = 5353
 #: Short ones, so that everything that ends by a time-out does so many times in an hour.
 SETTINGS = f"""\
 dns = ["127.0.0.1#{DNS_PORT}"]
+zones = ["{traffic.NOWHERE}"]
 udp_idle_one_way = 5
 udp_idle_two_way = 20
 tcp_keepalive = 30

@@ -24,6 +24,7 @@ __all__ = ["ACTIVITIES", "Activity", "Place", "Tally", "WrongData", "begin"]
 
 MiB = 1 << 20
 DNS_NAMES = tuple(f"host{i}.soak.test" for i in range(200))
+NOWHERE = "nowhere.test"  #: a zone without names
 SERVED, MORTAL, PUBLISHED, SOCKS, DYNAMIC = 7000, 7001, 7002, 7003, 7010  #: ports
 PATIENCE = 60.0  #: seconds for one operation on a machine that does other things as well
 
@@ -188,13 +189,13 @@ def dns(place: Place) -> None:
         for name in (
             "gateway.internal",
             place.rng.choice(DNS_NAMES),
-            f"n{place.rng.getrandbits(40)}.internal",
+            f"n{place.rng.getrandbits(40)}.{NOWHERE}",
         ):
             ident = place.rng.randbytes(2)
             labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
             question = ident + struct.pack(">5H", 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
             answer = asked(sock, question, lambda data, ident=ident: data[:2] == ident)  # type: ignore[misc]
-            wanted = 3 if name.startswith("n") else 0
+            wanted = 3 if name.endswith(NOWHERE) else 0
             if answer[3] & 15 != wanted:
                 raise WrongData(f"the question for {name} was answered with code {answer[3] & 15}")
 

@@ -1,23 +1,28 @@
 """Frames to and from capture files.
 
-Purpose. ``pcap`` writes what passes a link as pcapng, from the engine's thread and without the GIL, and reads
-pcap and pcapng from Python, packet by packet. `columns`, `chunks` and `flows` read captures as NumPy columns and as
-tables of conversations, in one pass in C.
+Purpose. ``recorder`` writes what passes the links of an engine as pcapng. ``pcap`` writes frames that a program has,
+and reads pcap and pcapng packet by packet. `columns`, `chunks` and `flows` read captures as NumPy columns and as tables
+of conversations, in one pass in C.
 
-Imports. ``netstack.wire`` (and ``netstack.storage.frame``; ``conversations`` also ``netstack.storage.table``);
-nothing above. NumPy and other packages of the extra ``captures`` are imported only by what needs them.
+Imports. ``netstack.wire`` (and ``netstack.storage.frame``; ``conversations`` also ``netstack.storage.table``; what
+records also ``netstack.host``, the counters and ``link.framing``, which cuts super-frames). NumPy and other packages of
+the extra ``captures`` are imported only by what needs them.
 
-The way of a frame. ``source`` gives the bytes of a file, mapped or unpacked; ``records`` finds frames in them;
-``filter`` says which are wanted; ``frames`` reads the headers of one into a ``fields_t``, as deep as a column asks
+The way of a frame that is recorded. The engine calls the functions of a ``tap``, which lays it down in a queue
+(``tapping``), with the counters that it has moved and what NAT says of it. A thread of the capture's own (``recorder``)
+makes ``blocks`` with ``comments`` and the names that DNS answers have told (``learned``), and hands them to a ``sink``.
+
+The way of a frame that is read. ``source`` gives the bytes of a file, mapped or unpacked; ``records`` finds frames in
+them; ``filter`` says which are wanted;
+``frames`` reads the headers of one into a ``fields_t``, as deep as a column asks
 for; ``conversations`` adds what only the order of frames tells; ``dissect`` copies the fields into columns, and
 ``table`` is what of it Python sees. ``flow_table``, ``export``, ``summary``, ``plot`` and ``cluster`` stand on
 that.
 
 Invariants.
 
-- A writer never fails traffic: after an I/O error it only counts what it loses, and where the reader of a
-  pipe falls behind it drops whole records and counts them. It never waits for such a reader, except for a
-  moment in ``pcap_close``.
+- A capture never fails traffic, and traffic never waits for it: where the queue is full, and after an I/O error,
+  records are dropped and counted. Whoever closes it waits for the disk, and a second for the reader of a full pipe.
 - What is written consists of whole blocks: a file stays readable after a full disk.
 - A reader allocates no more than a bounded record for any length that a file claims.
 - Dissecting takes from a frame whatever of it is there, and reads nothing beyond the bytes captured. Memory depends

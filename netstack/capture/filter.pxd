@@ -17,3 +17,7 @@ cdef class Filter:
     cdef bpf_step *program
     cdef readonly object expression
     cdef readonly int link_type
+    cdef int n
+    cdef uint32_t reach         # bytes of a frame that the program looks at, at most
+    cdef uint32_t _reach(self)
+    cdef bpf_step *copy(self) except NULL

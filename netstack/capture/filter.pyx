@@ -6,13 +6,10 @@ without a call into the library.
 Sources: McCanne and Jacobson, "The BSD Packet Filter" (1993) for the machine; pcap-filter(7) for the language.
 """
 
-import ctypes
-import ctypes.util
-
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from netstack.errors import ConfigError
 from netstack.wire.be cimport be16, be32
@@ -20,6 +17,7 @@ from netstack.wire.be cimport be16, be32
 cdef enum:
     WORDS = 16                  # of scratch memory
     MAX_STEPS = 4096
+    MAX_FRAME = 262144
 
 cdef enum:                      # the parts of an instruction's code
     CLASS = 0x07
@@ -192,32 +190,34 @@ cdef bint sound(const bpf_step *program, int n) noexcept nogil:
     return n > 0 and program[n - 1].code & CLASS == RET
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = (("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint32))
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("bf_len", ctypes.c_uint), ("bf_insns", ctypes.POINTER(_Instruction)))
-
-
 def _library():
-    """libpcap with the functions that are called declared; ConfigError where there is none."""
-    for name in (ctypes.util.find_library("pcap"), "libpcap.so.1", "libpcap.so.0.8", "libpcap.dylib"):
-        if name is None:
-            continue
+    """(libpcap with the functions that are called declared, its type of a program); ConfigError where there is none."""
+    import ctypes       # which costs the start of whoever filters nothing
+    import ctypes.util
+
+    class Instruction(ctypes.Structure):
+        _fields_ = (("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint32))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("bf_len", ctypes.c_uint), ("bf_insns", ctypes.POINTER(Instruction)))
+
+    for name in ("libpcap.so.1", "libpcap.so.0.8", "libpcap.dylib", None):
+        name = name or ctypes.util.find_library("pcap")     # runs other programs, so only where it must
         try:
-            library = ctypes.CDLL(name)
+            library = ctypes.CDLL(name) if name else None
         except OSError:
+            library = None
+        if library is None:
             continue
         library.pcap_open_dead.restype = ctypes.c_void_p
         library.pcap_open_dead.argtypes = (ctypes.c_int, ctypes.c_int)
         library.pcap_compile.argtypes = (
-            ctypes.c_void_p, ctypes.POINTER(_Program), ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32)
+            ctypes.c_void_p, ctypes.POINTER(Program), ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32)
         library.pcap_geterr.restype = ctypes.c_char_p
         library.pcap_geterr.argtypes = (ctypes.c_void_p,)
-        library.pcap_freecode.argtypes = (ctypes.POINTER(_Program),)
+        library.pcap_freecode.argtypes = (ctypes.POINTER(Program),)
         library.pcap_close.argtypes = (ctypes.c_void_p,)
-        return library
+        return library, Program
     raise ConfigError("a filter needs libpcap: install it (libpcap0.8 on Debian and Ubuntu), or leave the filter out")
 
 
@@ -241,13 +241,14 @@ cdef class Filter:
 
     def __cinit__(self, str expression, int link_type=1):
         cdef int i, n
-        library = _library()
+        import ctypes
+        library, Program = _library()
         self.expression = expression
         self.link_type = link_type
         handle = library.pcap_open_dead(DLT.get(link_type, link_type), 262144)
         if not handle:
             raise MemoryError()
-        compiled = _Program()
+        compiled = Program()
         try:
             if "\0" in expression or library.pcap_compile(
                 handle, ctypes.byref(compiled), expression.encode(), 1, NO_NETMASK
@@ -270,8 +271,39 @@ cdef class Filter:
         if n > MAX_STEPS or not sound(self.program, n):
             raise ConfigError(f"filter {expression!r} cannot be used: libpcap makes of it what only a kernel runs")
 
+        self.n = n
+        self.reach = self._reach()
+
     def __dealloc__(self):
         free(self.program)
+
+    cdef uint32_t _reach(self):
+        """Bytes of a frame that the program looks at, at most; what it loads relative to X lies behind an IP header."""
+        cdef uint32_t reach = 0, end
+        cdef bint bounded = True        # X is nothing but the length of an IP header
+        cdef int i
+        cdef const bpf_step *s
+        for i in range(self.n):
+            s = &self.program[i]
+            if s.code & CLASS == LDX and s.code & MODE != MSH or s.code & CLASS == MISC and s.code & 0xf8 != TXA:
+                bounded = False
+        for i in range(self.n):
+            s = &self.program[i]
+            if s.code & CLASS == LD and (s.code & MODE == ABS or s.code & MODE == IND) or \
+                    s.code & CLASS == LDX and s.code & MODE == MSH:
+                if s.k > MAX_FRAME or s.code & MODE == IND and not bounded:
+                    return MAX_FRAME
+                end = s.k + 4 + (60 if s.code & MODE == IND else 0)
+                reach = end if end > reach else reach
+        return reach
+
+    cdef bpf_step *copy(self) except NULL:
+        """The program once more, the caller's to free."""
+        cdef bpf_step *copied = <bpf_step *>malloc(self.n * sizeof(bpf_step))
+        if copied == NULL:
+            raise MemoryError()
+        memcpy(copied, self.program, self.n * sizeof(bpf_step))
+        return copied
 
     def passes(self, const uint8_t[::1] frame, length=None):
         """Does a frame pass? length is that on the wire, where it is more than is given."""

@@ -1,9 +1,7 @@
-# A capture writer for the engine's thread (no GIL, no lock: one thread owns a writer) and the reader's
-# limits.
+# A writer of frames that a program has (no GIL, no lock: one thread owns a writer).
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    PCAP_MAX_SNAPLEN = 262144
     PCAP_BUFFER = 524288        # bytes; holds the largest record and at least 256 KiB of others
     PCAP_CLOSE_WAIT_MS = 1000   # how long pcap_close waits for the reader of a full pipe
 
@@ -19,9 +17,6 @@ ctypedef struct pcap_writer:
     uint64_t records        # written or waiting in the buffer
     uint64_t lost           # not written, for an error or because a pipe's reader fell behind
     uint64_t whole          # bytes of complete blocks that reached the file
-    uint64_t limit          # bytes the file may come to, 0 = no limit
-    uint64_t accepted       # bytes of header and blocks so far, those that wait in the buffer included
-    uint8_t full            # a record would have gone past the limit: the capture has ended
     size_t block            # offset in the buffer of the first block that has not been written completely
     size_t head             # offset of the first byte that has not been written; block <= head <= used
     size_t used
@@ -31,10 +26,8 @@ ctypedef struct pcap_writer:
 # PCAP_MAX_SNAPLEN. NULL with errno where that fails. The header is buffered: the file is empty until the
 # first flush.
 cdef pcap_writer *pcap_open(const char *path, uint32_t snaplen) noexcept nogil
-# The same into an open descriptor, the writer's from here on unless NULL comes back; a pipe is made non-blocking.
-cdef pcap_writer *pcap_open_fd(int fd, uint32_t snaplen) noexcept nogil
 # Appends one record of min(total, snaplen, bytes in parts) bytes; total is the frame's length on the wire.
-# 1, or 0 where the record was lost (and counted), or found the writer full (which is not counted).
+# 1, or 0 where the record was lost (and counted).
 cdef int pcap_write(
     pcap_writer *w, uint64_t realtime_ns, const pcap_part *parts, int n_parts, size_t total
 ) noexcept nogil
@@ -43,7 +36,3 @@ cdef int pcap_write(
 cdef int pcap_flush(pcap_writer *w) noexcept nogil
 # Flushes, closes and frees; 0 or -errno of the first failure. NULL is allowed.
 cdef int pcap_close(pcap_writer *w) noexcept nogil
-
-# The same for Python: to a path or a descriptor (OSError), its header handed over at once; and how it ended.
-cdef pcap_writer *pcap_begin(target, uint32_t snaplen, uint64_t limit) except NULL
-cdef dict pcap_end(pcap_writer *w)

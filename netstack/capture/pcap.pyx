@@ -1,7 +1,8 @@
-"""Capture files: pcapng written without the GIL, pcap and pcapng read.
+"""Capture files, frame by frame: pcapng written, pcap and pcapng read.
 
-Written is a section header, one Ethernet interface with if_tsresol 9 (nanoseconds) and an enhanced packet
-block for each frame, all in the machine's byte order, which the section header declares.
+What a gateway captures is written by `recorder`; this writer is for frames that a program has. Written is a
+section header, one Ethernet interface with if_tsresol 9 (nanoseconds) and an enhanced packet block for each frame, all
+in the machine's byte order, which the section header declares.
 """
 
 import io
@@ -10,9 +11,9 @@ import sys
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EPIPE, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport EAGAIN, EINTR, EIO, EPIPE, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset, strcmp
 from posix.fcntl cimport (
@@ -29,8 +30,35 @@ from posix.fcntl cimport (
 from posix.stat cimport S_ISFIFO, S_ISREG, fstat, struct_stat
 from posix.unistd cimport close, ftruncate, usleep, write
 
+from netstack.capture.blocks cimport (
+    BLOCK_ENHANCED,
+    BLOCK_INTERFACE,
+    BLOCK_SECTION,
+    BYTE_ORDER_MAGIC,
+    LINK_ETHERNET,
+    OPTION_TSRESOL,
+    OPTION_USER_APPLICATION,
+    PCAP_MAX_SNAPLEN,
+    get32,
+    put16,
+    put32,
+)
+from netstack.capture.records cimport (
+    FAULT_BYTE_ORDER,
+    FAULT_CUT,
+    FAULT_INTERFACE,
+    FAULT_NONE,
+    FAULT_NOT_A_CAPTURE,
+    FAULT_VERSION,
+    frame_record,
+    records_end,
+    records_fault_text,
+    records_free,
+    records_new,
+    records_read,
+    records_t,
+)
 from netstack.errors import WireError
-from netstack.wire.be cimport be16, be32
 from netstack.wire.code cimport (
     WIRE_BAD_LENGTH,
     WIRE_BAD_VALUE,
@@ -40,35 +68,12 @@ from netstack.wire.code cimport (
 )
 
 cdef enum:
-    BLOCK_SECTION = 0x0a0d0d0a
-    BLOCK_INTERFACE = 1
-    BLOCK_PACKET_OLD = 2
-    BLOCK_SIMPLE = 3
-    BLOCK_ENHANCED = 6
-    BYTE_ORDER_MAGIC = 0x1a2b3c4d
-    LINK_ETHERNET = 1
-    OPTION_USER_APPLICATION = 4
-    OPTION_TSRESOL = 9
-    OPTION_TSOFFSET = 14
     SECTION_LENGTH = 44
     INTERFACE_LENGTH = 32
     ENHANCED_OVERHEAD = 32      # bytes of an enhanced packet block beside the padded frame
     MAX_PARTS = 8
-    MAX_BLOCK = 1 << 24         # a longer pcapng block is not believed
-
-
-cdef inline void put32(uint8_t *p, uint32_t v) noexcept nogil:
-    memcpy(p, &v, 4)
-
-
-cdef inline void put16(uint8_t *p, uint16_t v) noexcept nogil:
-    memcpy(p, &v, 2)
-
-
-cdef inline uint32_t get32(const uint8_t *p) noexcept nogil:
-    cdef uint32_t v
-    memcpy(&v, p, 4)
-    return v
+    CHUNK = 1 << 18             # bytes read at a time
+    FRAMES = 256                # frames found at a time
 
 
 cdef void write_file_header(pcap_writer *w) noexcept nogil:
@@ -92,7 +97,7 @@ cdef void write_file_header(pcap_writer *w) noexcept nogil:
     put16(p + 18, 1)
     p[20] = 9
     put32(p + INTERFACE_LENGTH - 4, INTERFACE_LENGTH)
-    w.accepted = w.used = SECTION_LENGTH + INTERFACE_LENGTH
+    w.used = SECTION_LENGTH + INTERFACE_LENGTH
 
 
 cdef int open_standard_output() noexcept nogil:
@@ -117,18 +122,6 @@ cdef pcap_writer *writer_new(uint32_t snaplen) noexcept nogil:
         free(w)
         return NULL
     w.snaplen = snaplen if 0 < snaplen <= PCAP_MAX_SNAPLEN else PCAP_MAX_SNAPLEN
-    return w
-
-
-cdef pcap_writer *pcap_open_fd(int fd, uint32_t snaplen) noexcept nogil:
-    cdef struct_stat st
-    cdef pcap_writer *w = writer_new(snaplen)
-    if w == NULL:
-        return NULL
-    w.fd = fd
-    if fstat(fd, &st) == 0 and S_ISFIFO(st.st_mode):
-        fcntl(fd, F_SETFL, O_NONBLOCK)
-    write_file_header(w)
     return w
 
 
@@ -232,9 +225,6 @@ cdef int pcap_write(
         captured = present
     padded = (captured + 3) & ~<size_t>3
     length = padded + ENHANCED_OVERHEAD
-    if w.full or (w.limit and w.accepted + length > w.limit):
-        w.full = 1
-        return 0
     if PCAP_BUFFER - w.used < length and room_after_flush(w, length) < length or w.error:
         w.lost += 1
         return 0
@@ -258,7 +248,6 @@ cdef int pcap_write(
     memset(p, 0, padded)
     put32(p + padded, <uint32_t>length)
     w.used += length
-    w.accepted += length
     w.records += 1
     return 1
 
@@ -281,31 +270,6 @@ cdef int pcap_close(pcap_writer *w) noexcept nogil:
     free(w.buffer)
     free(w)
     return -error
-
-
-cdef pcap_writer *pcap_begin(target, uint32_t snaplen, uint64_t limit) except NULL:
-    cdef pcap_writer *w
-    cdef bytes name
-    if isinstance(target, int):
-        w = pcap_open_fd(target, snaplen)
-    else:
-        name = os.fsencode(target)
-        if b"\0" in name:
-            raise OSError(EINVAL, os.strerror(EINVAL), target)
-        w = pcap_open(name, snaplen)
-    if w == NULL:
-        raise OSError(errno, os.strerror(errno), target)
-    w.limit = limit
-    pcap_flush(w)
-    return w
-
-
-cdef dict pcap_end(pcap_writer *w):
-    cdef int code
-    out = {"frames": w.records, "lost": w.lost, "bytes": w.accepted, "full": bool(w.full)}
-    with nogil:                 # it may wait for the reader of a pipe, as nobody else does
-        code = pcap_close(w)
-    return out | {"error": -code}
 
 
 @cython.final
@@ -420,45 +384,6 @@ cdef class PcapWriter:
         self.close()
 
 
-cdef object bad(int code, str what, object offset):
-    return WireError(code, f"{what} at byte {offset} of the capture")
-
-
-@cython.final
-@cython.auto_pickle(False)
-cdef class _Source:
-    """A binary file that is read forwards only, in one byte order, with the offset for error messages."""
-
-    cdef object file
-    cdef readonly object offset
-    cdef bint big
-
-    def __cinit__(self, file):
-        self.file = file
-        self.offset = 0
-        self.big = False
-
-    cdef bytes take(self, Py_ssize_t n, bint or_end=False):
-        """Exactly n bytes; b"" at the end of the file where or_end."""
-        cdef bytes data = self.file.read(n)
-        if len(data) < n:
-            if or_end and not data:
-                return data
-            raise bad(WIRE_TRUNCATED, "truncated record", self.offset)
-        self.offset += n
-        return data
-
-    cdef uint16_t u16(self, bytes data, Py_ssize_t at) noexcept:
-        cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(data) + at
-        return be16(p) if self.big else <uint16_t>(p[0] | (p[1] << 8))
-
-    cdef uint32_t u32(self, bytes data, Py_ssize_t at) noexcept:
-        cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(data) + at
-        if self.big:
-            return be32(p)
-        return p[0] | (<uint32_t>p[1] << 8) | (<uint32_t>p[2] << 16) | (<uint32_t>p[3] << 24)
-
-
 def read_pcap(path, *, link_type=1):
     """Iterates over the packets of a pcap or pcapng file as ``(time_ns, bytes)``.
 
@@ -483,128 +408,84 @@ def read_pcap(path, *, link_type=1):
             yield from _read_packets(file, link_type)
 
 
+cdef dict CODES = {
+    FAULT_CUT: WIRE_TRUNCATED,
+    FAULT_NOT_A_CAPTURE: WIRE_BAD_VERSION,
+    FAULT_VERSION: WIRE_BAD_VERSION,
+    FAULT_BYTE_ORDER: WIRE_BAD_VERSION,
+    FAULT_INTERFACE: WIRE_BAD_VALUE,
+}
+
+
 def _read_packets(file, link_type):
-    cdef _Source source = _Source(file)
-    cdef bytes magic = source.take(4)
-    if magic == b"\x0a\x0d\x0d\x0a":
-        return _read_pcapng(source, link_type)
-    for order in ("little", "big"):
-        for number, unit in ((0xa1b2c3d4, 1000), (0xa1b23c4d, 1)):
-            if int.from_bytes(magic, order) == number:
-                source.big = order == "big"
-                return _read_classic(source, unit, link_type)
-    raise bad(WIRE_BAD_VERSION, "neither a pcap nor a pcapng file", 0)
-
-
-def _read_classic(_Source source, uint64_t unit, link_type):
-    cdef bytes head = source.take(20)
-    cdef uint32_t captured
-    if source.u16(head, 0) != 2:
-        raise bad(WIRE_BAD_VERSION, "unknown version", 4)
-    check_link_type(source.u32(head, 16) & 0xffff, link_type, 20)
+    cdef _Records found = _Records(link_type)
+    read = getattr(file, "read1", file.read)
+    rest = b""
     while True:
-        head = source.take(16, True)
-        if not head:
+        chunk = read(CHUNK)
+        data = rest + chunk
+        while True:
+            packets, taken = found.read(data)
+            yield from packets
+            data = data[taken:]
+            if not packets:
+                break
+        found.check(not chunk, len(data))
+        if not chunk:
             return
-        captured = source.u32(head, 8)
-        if captured > PCAP_MAX_SNAPLEN:
-            raise bad(WIRE_BAD_LENGTH, f"record of {captured} bytes", source.offset - 16)
-        time_ns = <uint64_t>source.u32(head, 0) * 1000000000 + <uint64_t>source.u32(head, 4) * unit
-        yield time_ns, source.take(captured)
+        rest = data
 
 
-cdef int check_link_type(object found, object wanted, object offset) except -1:
-    if wanted is not None and found != wanted:
-        raise bad(WIRE_UNSUPPORTED, f"link type {found} instead of {wanted}", offset)
-    return 0
+@cython.final
+@cython.auto_pickle(False)
+cdef class _Records:
+    """Packets of a capture that comes in pieces, out of the reader that `netstack dissect` has."""
 
+    cdef records_t *r
+    cdef object link_type
+    cdef object wrong           # the link type of a packet that was not to be there
 
-cdef tuple interface_of(_Source source, bytes body):
-    """(link type, snaplen, ticks per second, offset in ns) of an interface description block."""
-    cdef Py_ssize_t at = 8, end = len(body)
-    cdef object ticks = 1000000, shift = 0, exponent
-    cdef uint16_t kind, length
-    while at + 4 <= end:
-        kind, length = source.u16(body, at), source.u16(body, at + 2)
-        at += 4
-        if kind == 0:
-            break
-        if at + length > end:
-            raise bad(WIRE_BAD_LENGTH, "option that runs past its block", source.offset)
-        if kind == OPTION_TSRESOL and length == 1:
-            # Python's integers: powers of C integers are floating-point numbers.
-            exponent = body[at] & 0x7f
-            ticks = <object>2 ** exponent if body[at] & 0x80 else <object>10 ** exponent
-        elif kind == OPTION_TSOFFSET and length == 8:
-            order = "big" if source.big else "little"
-            shift = int.from_bytes(body[at:at + 8], order, signed=True) * 1000000000
-        at += (length + 3) & ~3
-    return source.u16(body, 0), source.u32(body, 4), ticks, shift
+    def __cinit__(self, link_type):
+        self.link_type = link_type
+        self.wrong = None
+        self.r = records_new()
+        if self.r == NULL:
+            raise MemoryError()
 
+    def __dealloc__(self):
+        records_free(self.r)
 
-cdef bytes take_body(_Source source, uint32_t length, uint32_t least, uint32_t taken, object start):
-    """The rest of a block of which taken bytes have been read, without the trailing length (checked)."""
-    cdef bytes rest
-    if length < least or length & 3 or length > MAX_BLOCK:
-        raise bad(WIRE_BAD_LENGTH, f"block of {length} bytes", start)
-    rest = source.take(length - taken)
-    if source.u32(rest, len(rest) - 4) != length:
-        raise bad(WIRE_BAD_LENGTH, "block whose two lengths differ", start)
-    return rest[:len(rest) - 4]
+    cdef read(self, bytes data):
+        """Some packets, and how many bytes they were."""
+        cdef frame_record[FRAMES] frames
+        cdef frame_record *f
+        cdef int n = 0, i
+        cdef size_t taken
+        cdef list out = []
+        if self.wrong is not None:
+            return out, 0
+        taken = records_read(self.r, <const uint8_t *><const char *>data, len(data), frames, FRAMES, &n)
+        for i in range(n):
+            f = &frames[i]
+            if self.link_type is not None and f.link_type != self.link_type:
+                self.wrong = f.link_type
+                break
+            # Times of 64 bits: what is beyond the year 2262 is negative there.
+            out.append((<uint64_t>f.time_ns, PyBytes_FromStringAndSize(<const char *>f.data, f.captured)))
+        return out, taken
 
-
-cdef tuple packet_of(_Source source, uint32_t kind, bytes body, list interfaces, link_type, start):
-    """(time in ns, bytes) of a packet block of any of the three kinds."""
-    cdef Py_ssize_t at = 4 if kind == BLOCK_SIMPLE else 20
-    cdef object index = 0, ticks, captured
-    if len(body) < at:
-        raise bad(WIRE_BAD_LENGTH, "short packet block", start)
-    if kind == BLOCK_ENHANCED:
-        index = source.u32(body, 0)
-    elif kind == BLOCK_PACKET_OLD:
-        index = source.u16(body, 0)
-    if index >= len(interfaces):
-        raise bad(WIRE_BAD_VALUE, f"packet of interface {index}, which is not described,", start)
-    found, snaplen, per_second, shift = interfaces[index]
-    check_link_type(found, link_type, start)
-    if kind == BLOCK_SIMPLE:
-        captured = min(source.u32(body, 0), snaplen or PCAP_MAX_SNAPLEN, len(body) - at)
-        return 0, body[at:at + captured]
-    ticks = <uint64_t>source.u32(body, 4) << 32 | source.u32(body, 8)
-    captured = source.u32(body, 12)
-    if captured > len(body) - at:
-        raise bad(WIRE_BAD_LENGTH, f"packet of {captured} bytes in a shorter block", start)
-    return ticks * 1000000000 // per_second + shift, body[at:at + captured]
-
-
-def _read_pcapng(_Source source, link_type):
-    cdef list interfaces = []
-    cdef bytes body, order
-    cdef bytes head = b"\x0a\x0d\x0d\x0a" + source.take(4)
-    cdef uint32_t kind
-    cdef object start = 0
-    while head:
-        if head[:4] == b"\x0a\x0d\x0d\x0a":
-            # The byte order of a section is known only from the first word of its body.
-            order = source.take(4)
-            if order == b"\x4d\x3c\x2b\x1a":
-                source.big = False
-            elif order == b"\x1a\x2b\x3c\x4d":
-                source.big = True
-            else:
-                raise bad(WIRE_BAD_VERSION, "section without a byte-order magic", start)
-            body = take_body(source, source.u32(head, 4), 28, 12, start)
-            if source.u16(body, 0) != 1:
-                raise bad(WIRE_BAD_VERSION, "unknown version", start)
-            interfaces = []
-        else:
-            kind = source.u32(head, 0)
-            body = take_body(source, source.u32(head, 4), 12, 8, start)
-            if kind == BLOCK_INTERFACE:
-                if len(body) < 8:
-                    raise bad(WIRE_BAD_LENGTH, "short interface description", start)
-                interfaces.append(interface_of(source, body))
-            elif kind == BLOCK_ENHANCED or kind == BLOCK_PACKET_OLD or kind == BLOCK_SIMPLE:
-                yield packet_of(source, kind, body, interfaces, link_type, start)
-        start = source.offset
-        head = source.take(8, True)
+    cdef check(self, bint ended, size_t left):
+        """Raises what is wrong with the capture."""
+        cdef int fault
+        cdef bint cut = self.r.fault == FAULT_NONE  # or it ends before it says what it is
+        if self.wrong is not None:
+            raise WireError(
+                WIRE_UNSUPPORTED,
+                f"link type {self.wrong} instead of {self.link_type} at byte {self.r.offset} of the capture")
+        if ended:
+            records_end(self.r, left)
+        fault = self.r.fault
+        if fault == FAULT_NONE:
+            return
+        code = WIRE_TRUNCATED if ended and cut else CODES.get(fault, WIRE_BAD_LENGTH)
+        raise WireError(code, f"{records_fault_text(self.r)}, at byte {self.r.fault_at} of the capture")

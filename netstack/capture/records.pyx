@@ -6,7 +6,7 @@ Sources: draft-ietf-opsawg-pcap (section 4 and 5) and draft-ietf-opsawg-pcapng (
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
-from netstack.capture.pcap cimport PCAP_MAX_SNAPLEN
+from netstack.capture.blocks cimport PCAP_MAX_SNAPLEN
 from netstack.wire.be cimport be16, be32
 
 cdef extern from *:

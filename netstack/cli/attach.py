@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from netstack.cli.options import (
+    check_standard_output,
     control_api,
     network_config,
     network_options,
@@ -73,6 +74,7 @@ def attach(
     if not 1 <= len(os.fsencode(ifname)) <= 15 or "/" in ifname or any(c.isspace() for c in ifname):
         raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
     config = network_config(**network)
+    check_standard_output(config)
     from netstack.sandbox import Interface, Netns, open_tap_in, random_mac, sock_diag_in
 
     stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}

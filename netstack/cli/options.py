@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETWORK_OPTIONS",
+    "check_standard_output",
     "control_api",
     "network_changes",
     "network_config",
@@ -197,7 +198,35 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
     ),
     (("--impair-up",), "text", None, "PATH", "The same for what the command sends, instead of --impair."),
     (("--impair-down",), "text", None, "PATH", "The same for what the command receives."),
-    (("--pcap",), "text", None, "FILE", "Write every frame to FILE (tcpdump and Wireshark read it)."),
+    (
+        ("--pcap",),
+        "text",
+        None,
+        "FILE|-",
+        "Capture every frame to FILE as pcapng, for Wireshark and tcpdump; - is standard output.",
+    ),
+    (
+        ("--ring",),
+        "text",
+        None,
+        "NxSIZE",
+        "Capture to a ring of files, as in 10x64MB: FILE with a number and the time in its name, at most N of them.",
+    ),
+    (("--snaplen",), "text", None, "BYTES", "Capture this much of each frame [default: all]."),
+    (
+        ("--filter",),
+        "text",
+        None,
+        "EXPRESSION",
+        "Capture only what this pcap-filter expression lets pass, as in 'tcp port 443' (needs libpcap).",
+    ),
+    (
+        ("--wire-frames",),
+        "flag",
+        False,
+        None,
+        "Capture super-frames (segmentation offload) cut to the frames that a wire would carry.",
+    ),
     (
         ("--api",),
         "text",
@@ -281,6 +310,10 @@ def network_changes(
     zone: Sequence[str] = (),
     host_name: Sequence[str] = (),
     mark: str | None = None,
+    ring: str | None = None,
+    snaplen: str | None = None,
+    filter: str | None = None,
+    wire_frames: bool = False,
     **plain: Any,
 ) -> dict[str, Any]:
     """What the options of `OPTIONS` say of a `Config`: its keys with their values, those that were said.
@@ -296,6 +329,13 @@ def network_changes(
             changes["outbound_mark"] = int(mark, 0)
         except ValueError:
             raise ConfigError(f"mark {mark!r} is not a number such as 51 or 0x33") from None
+    for key, given in (("pcap_ring", ring), ("pcap_filter", filter), ("pcap_wire_frames", wire_frames)):
+        if given:
+            changes[key] = given
+    if snaplen is not None:
+        if not snaplen.isascii() or not snaplen.isdecimal():
+            raise ConfigError(f"snaplen {snaplen!r} is not a number of bytes such as 128")
+        changes["pcap_snaplen"] = int(snaplen)
     if name:
         changes["names"] = tuple(name)
     if zone:
@@ -348,6 +388,18 @@ def network_config(**options: Any) -> Config:
     from netstack.config import Config
 
     return Config(**network_changes(**options))
+
+
+def check_standard_output(config: Config) -> None:
+    """A capture to standard output is not for a terminal.
+
+    Raises:
+        ConfigError: it would go to one.
+    """
+    if config.pcap == "-" and sys.stdout.isatty():
+        raise ConfigError(
+            "a terminal cannot show a capture: give --pcap FILE, or a pipe such as | tshark -r -"
+        )
 
 
 def control_api(

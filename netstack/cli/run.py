@@ -8,6 +8,7 @@ import os
 import signal
 
 from netstack.cli.options import (
+    check_standard_output,
     control_api,
     network_config,
     network_options,
@@ -18,6 +19,7 @@ from netstack.cli.options import (
 
 TYPE_CHECKING = False  # that of typing, see main.py
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     import click
@@ -94,6 +96,7 @@ def run(
     """
     require_linux("run")
     config = network_config(**network)
+    check_standard_output(config)
     from netstack.sandbox import Interface, Netns, Sandbox, random_mac, sock_diag_in
 
     interface = Interface(
@@ -107,9 +110,10 @@ def run(
     resolv_conf = f"search {' '.join(search_domains(config))}\nnameserver {config.gateway}\n"
     environ = environment(config)
     with SignalRelay() as relay:
-        sandbox = Sandbox(
-            argv, interface, resolv_conf, mask=relay.mask, environ=environ
-        )  # forks, so before there are threads
+        with apart(config.pcap == "-"):
+            sandbox = Sandbox(
+                argv, interface, resolv_conf, mask=relay.mask, environ=environ
+            )  # forks, so before there are threads
         try:
             from netstack.gateway import Gateway  # while the child makes its namespaces
 
@@ -133,6 +137,21 @@ def run(
         finally:
             sandbox.kill()
     return status
+
+
+@contextlib.contextmanager
+def apart(capture: bool) -> Iterator[None]:
+    """Where standard output is the capture's, what is forked meanwhile writes to standard error instead."""
+    if not capture:
+        yield
+        return
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def environment(config: Config) -> dict[str, str] | None:
@@ -166,7 +185,8 @@ Examples:
   netstack run -- curl http://192.168.65.2:8000/     a server on this host's loopback
   netstack run -- bash                               a shell with a network of its own
   netstack run -P -- python3 -m http.server 80       published on a port that is free
-  netstack run --pcap all.pcap -v -- git clone URL   what went over the wire
+  netstack run --pcap all.pcapng -v -- git clone URL what went over the wire
+  netstack run --pcap - -- curl URL | tshark -r -    the same as it happens; curl writes to standard error
   netstack run --impair loss=1%,delay=20ms±5ms,rate=10mbit -- curl -O URL   over a bad path""",
     )
     @network_options

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from netstack.cli.options import NETWORK_OPTIONS, control_api, network_changes, network_options, print_summary
+from netstack.cli.options import (
+    NETWORK_OPTIONS,
+    check_standard_output,
+    control_api,
+    network_changes,
+    network_options,
+    print_summary,
+)
 from netstack.config import SOURCE_RULES
 from netstack.config_file import LOG_FORMATS, LOG_LEVELS, ServiceConfig, load, parse_guest, to_toml
 from netstack.errors import ConfigError
@@ -149,6 +156,9 @@ def run(config: ServiceConfig, verbose: bool) -> int:
         raise ConfigError(
             "nobody could come in: give --listen PLACE or --tap NAME, or listen = [...] in the file"
         )
+    check_standard_output(config.network)
+    if config.network.pcap == "-" and any(place.startswith("stdio:") for place in places):
+        raise ConfigError("standard output is a guest's link already: give --pcap FILE instead of -")
     set_up_log(config)
     stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # fetched below; threads inherit it

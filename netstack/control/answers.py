@@ -128,16 +128,21 @@ class Names(Message):
 
 
 class StartCapture(Message):
-    """A capture to a file: its absolute path, created and truncated. 0 is no limit of bytes or seconds."""
+    """A capture to a file: its absolute path, created and truncated. 0 is no limit of bytes or seconds; ``ring`` is
+    such as 10x64MB, ``filter`` a pcap-filter expression."""
 
     path: Annotated[str, Meta(pattern="^/[^\\x00]*$", max_length=4096)]
     snaplen: Annotated[int, Meta(ge=0, le=262144)] = 0
     bytes: Annotated[int, Meta(ge=0, le=1 << 62)] = 1 << 30
     seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    ring: str = ""
+    filter: str = ""
+    wire_frames: bool = False
 
 
 class Capture(Message):
-    """A capture. ``since`` is in seconds since 1970; ``full``: it has come to its limit; ``error``: what ended it."""
+    """A capture. ``since`` is in seconds since 1970; ``full``: it has come to its limit; ``error``: what ended it;
+    ``files``: how many of a ring were begun."""
 
     target: str
     since: float
@@ -146,12 +151,14 @@ class Capture(Message):
     bytes: int
     full: bool
     error: str
+    files: int
 
 
 class CaptureState(Message):
-    """The capture that runs, if any."""
+    """The capture that runs, and the one that has ended last; if any."""
 
     capture: Capture | None
+    last: Capture | None = None
 
 
 class Impairment(Message):

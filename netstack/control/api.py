@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from netstack.capturing import BusyError
 from netstack.control import answers, gvproxy, routes, vpnkit
 from netstack.control.captures import Captures
 from netstack.control.guard import Guard
@@ -27,7 +28,6 @@ from netstack.control.routes import Route, folded
 from netstack.control.streams import Streams
 from netstack.errors import NetstackError
 from netstack.host_route import HostRoutes
-from netstack.tuning import BusyError
 
 if TYPE_CHECKING:
     from netstack.gateway import Gateway

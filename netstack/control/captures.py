@@ -1,6 +1,7 @@
 """Captures over the control API: one that is streamed to a client, and the end of one that goes to a file.
 
-The engine writes into a pipe and never waits: what a slow client leaves in it is lost, and counted. A capture ends when
+The capture's own thread writes into a pipe: what a slow client leaves there fills the queue behind the engine, and is
+then lost, and counted. A capture ends when
 its time is over, when it has come to its limit, when its client goes, or when anybody stops it.
 """
 
@@ -39,18 +40,32 @@ class Captures:
         """Ends what is under way."""
         self._ending = True
 
-    async def capture(self, request: Any, snaplen: int = 0, seconds: float = 0.0, bytes: int = 0) -> Any:
+    async def capture(
+        self,
+        request: Any,
+        snaplen: int = 0,
+        seconds: float = 0.0,
+        bytes: int = 0,
+        filter: str = "",
+        wire_frames: int = 0,
+    ) -> Any:
         """Sends every frame as pcapng.
 
         Raises:
             BusyError: a capture is running.
+            ConfigError: the filter cannot be used.
         """
         reading, writing = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             number = await asyncio.to_thread(
-                self._gateway.start_capture, writing, snaplen=snaplen, limit=bytes
+                self._gateway.start_capture,
+                writing,
+                snaplen=snaplen,
+                limit=bytes,
+                filter=filter,
+                wire_frames=bool(wire_frames),
             )
         except BaseException:
             os.close(reading)

@@ -185,7 +185,14 @@ class Operations:
             NetstackError: it cannot be written, or a capture is running.
             Refused: it has been stopped already.
         """
-        self._gateway.start_capture(wanted.path, snaplen=wanted.snaplen, limit=wanted.bytes)
+        self._gateway.start_capture(
+            wanted.path,
+            snaplen=wanted.snaplen,
+            limit=0 if wanted.ring else wanted.bytes,
+            ring=wanted.ring,
+            filter=wanted.filter,
+            wire_frames=wanted.wire_frames,
+        )
         return self._running()
 
     def _running(self) -> answers.Capture:
@@ -206,9 +213,11 @@ class Operations:
         return capture_of(ended)
 
     def capture_state(self) -> answers.CaptureState:
-        """The capture that runs."""
-        found = self._gateway.capture()
-        return answers.CaptureState(None if found is None else capture_of(found))
+        """The capture that runs, and the last one."""
+        found, last = self._gateway.capture(), self._gateway.last_capture
+        return answers.CaptureState(
+            None if found is None else capture_of(found), None if last is None else capture_of(last)
+        )
 
     def impairment(self) -> answers.Impairment:
         """The path of the links."""

@@ -14,6 +14,8 @@ __all__ = ["ROUTES", "Route", "folded"]
 Snaplen = Annotated[int, Meta(ge=0, le=262144, description="Bytes of a frame that are kept; 0 = all.")]
 Seconds = Annotated[float, Meta(ge=0, le=1e9, description="Ends after this time; 0 = when it is told to.")]
 Limit = Annotated[int, Meta(ge=0, le=1 << 62, description="Bytes that it may come to; 0 = no limit.")]
+Expression = Annotated[str, Meta(description="Only frames that this pcap-filter expression lets pass.")]
+Wire = Annotated[int, Meta(ge=0, le=1, description="1: super-frames are cut to what the wire would carry.")]
 Kind = Annotated[str, Meta(description="Only records of this type, such as A.")]
 Value = Annotated[str, Meta(description="Only the record with this value; needs its type as well.")]
 
@@ -169,7 +171,13 @@ ROUTES = (
         "Capture every frame: pcapng, until the client goes",
         media=MEDIA,
         errors=WRONG | {409: "A capture is running"},
-        query={"snaplen": Snaplen, "seconds": Seconds, "bytes": Limit},
+        query={
+            "snaplen": Snaplen,
+            "seconds": Seconds,
+            "bytes": Limit,
+            "filter": Expression,
+            "wire_frames": Wire,
+        },
         stream=True,
     ),
     Route(
@@ -180,7 +188,10 @@ ROUTES = (
         answers.Capture,
         201,
         answers.StartCapture,
-        errors={400: "The file cannot be written", 409: "A capture is running"},
+        errors={
+            400: "The file cannot be written, or the ring or the filter cannot be",
+            409: "A capture is running",
+        },
     ),
     Route(
         "DELETE",

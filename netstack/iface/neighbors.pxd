@@ -22,4 +22,6 @@ cdef neighbor *neighbors_find(neighbors_t *n, const addr_t *address) noexcept no
 # Finds or makes the entry and notes where it was seen; NULL when the table is full.
 cdef neighbor *neighbors_learn(neighbors_t *n, const addr_t *address, const uint8_t *mac, int port,
                                uint64_t now_ns) noexcept nogil
+# The first that was seen on a port, NULL: none.
+cdef neighbor *neighbors_at(neighbors_t *n, int port) noexcept nogil
 cdef void neighbors_forget_port(neighbors_t *n, int port) noexcept nogil

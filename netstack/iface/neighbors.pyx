@@ -52,6 +52,14 @@ cdef neighbor *neighbors_learn(neighbors_t *n, const addr_t *address, const uint
     return entry
 
 
+cdef neighbor *neighbors_at(neighbors_t *n, int port) noexcept nogil:
+    cdef uint32_t cursor = 0
+    cdef neighbor *entry = <neighbor *>table_next(n.table, &cursor)
+    while entry != NULL and entry.port != port:
+        entry = <neighbor *>table_next(n.table, &cursor)
+    return entry
+
+
 cdef void neighbors_forget_port(neighbors_t *n, int port) noexcept nogil:
     cdef uint32_t cursor = 0
     cdef neighbor *entry = <neighbor *>table_next(n.table, &cursor)

@@ -10,6 +10,7 @@ from netstack.nat.dns_cache cimport dns_cache
 from netstack.nat.dns_servers cimport dns_upstreams
 from netstack.nat.flow cimport dns_query, flow_key, forward_client, forward_t, tcp_flow, udp_flow, udp_key
 from netstack.services.dns_table cimport dns_table
+from netstack.storage.decision cimport decision_t
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.lru cimport lru_t
 from netstack.storage.mailbox cimport mailbox_t
@@ -42,6 +43,7 @@ cdef enum mail_kind:                # messages to the control plane
     MAIL_RESOLVER_CHECK = 5         # queries are being forwarded: is the configuration still the same?
     MAIL_FLOW_GONE = 6              # uint64 id of a pending flow that the guest gave up
     MAIL_DNS_ASK = 7                # mail_dns_ask, then the query: a server that the control plane asks
+    MAIL_CAPTURE = 8                # frames are missing in the capture, or it has ended by itself
     MAIL_DIALED = 16                # mail_dialed: a dial has succeeded or failed
     MAIL_ECHO_REPLY = 17            # mail_echo: a guest has answered the gateway's ping
 
@@ -113,6 +115,8 @@ ctypedef struct nat_t:
     void *sink_context
     sequence_hook sequence          # NULL: RFC 6528
     void *sequence_context
+    decision_t decided              # about the guest's frame at hand, for those who record it
+    decision_t told                 # about the frame that is being sent
     nat_settings settings
     sock_options options
     uint64_t k0, k1                 # secrets of this engine
@@ -164,6 +168,9 @@ ctypedef struct nat_t:
     uint8_t *recv_memory            # UDP_RECV_BATCH * UDP_RECV_ROOM, with headroom in front
     uint8_t scratch[65536 + 128]    # one packet under construction
 
+# Notes what has been decided about the guest's frame at hand.
+cdef void nat_decide(nat_t *nat, uint8_t kind, const addr_t *target, uint16_t port, uint16_t local,
+                     bint translated) noexcept nogil
 # Sends a datagram to a guest, in fragments where it must be.
 cdef void nat_send_datagram(nat_t *nat, datagram *d) noexcept nogil
 # Sends an ICMP error from the address src (0 = the gateway) to a guest about the IP datagram at original.

@@ -17,6 +17,15 @@ from netstack.wire.ipv4 cimport IPPROTO_ICMP4, IPPROTO_UDP4
 from netstack.wire.udp cimport udp_hdr, udp_write
 
 
+cdef void nat_decide(nat_t *nat, uint8_t kind, const addr_t *target, uint16_t port, uint16_t local,
+                     bint translated) noexcept nogil:
+    nat.decided.kind = kind
+    nat.decided.diverted = translated
+    nat.decided.port = port
+    nat.decided.local = local
+    memcpy(nat.decided.address, target, 16)
+
+
 cdef void nat_send_datagram(nat_t *nat, datagram *d) noexcept nogil:
     cdef uint8_t[IFACE_HEADROOM] headers
     cdef iovec[2] iov

@@ -58,6 +58,9 @@ ctypedef struct tcp_flow:
     uint8_t touched             # is on the list below
     uint8_t origin              # tcp_origin
     uint8_t resolving           # waits for the guest's MAC: guest is NULL and nothing has been sent
+    int host_error              # errno with which the host's side has failed, for those who record it
+    addr_t client               # of a published port: who it is
+    uint16_t client_port
     int next_fd                 # takes the descriptor's place at its end of file (nat/tcp_host), or -1
     tcp_flow *next_touched
     tcp_flow *next_waiting      # ring of those that wait for room on one link; NULL when it does not wait

@@ -29,7 +29,7 @@ from netstack.storage.counters cimport FORWARD_FAILED, FORWARD_NO_GUEST, TCP_FLO
 from netstack.storage.siphash cimport siphash_words
 from netstack.storage.table cimport table_get
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer, wheel_timer_init
-from netstack.wire.addr cimport addr_from_v4
+from netstack.wire.addr cimport addr_from_v4, addr_from_v6
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
 
 cdef enum:
@@ -150,12 +150,16 @@ cdef tcp_flow *open_down(nat_t *nat, uint32_t guest_v4, uint16_t guest_port, uin
 
 
 cdef void serve(nat_t *nat, forward_t *f, int fd, const uint8_t *addr, uint16_t port, uint64_t now_ns) noexcept nogil:
+    cdef tcp_flow *flow = NULL
     if f.guest == 0 or not iface_is_guest(nat.iface, f.guest):
         count(nat.counters, FORWARD_NO_GUEST)
-    elif open_down(nat, f.guest, f.guest_port, nat_client_seen(nat, f.as_gateway, addr), port, fd,
-                   ORIGIN_PUBLISHED, now_ns) != NULL:
-        return
     else:
+        flow = open_down(nat, f.guest, f.guest_port, nat_client_seen(nat, f.as_gateway, addr), port, fd,
+                         ORIGIN_PUBLISHED, now_ns)
+        if flow != NULL:
+            flow.client = addr_from_v6(addr)
+            flow.client_port = port
+            return
         count(nat.counters, TCP_FLOWS_FULL)
     sock_set_abort(fd)
     sock_close(fd)

@@ -19,6 +19,7 @@ from netstack.nat.flow cimport client_key, flow_key, forward_client, forward_t
 from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_too_long
 from netstack.nat.resolve cimport resolve_send
 from netstack.services.dns_lookup cimport dns_lookup_v4
+from netstack.storage.decision cimport DECIDED_NOTHING, DECIDED_PUBLISHED
 from netstack.storage.counters cimport (
     FORWARD_CLIENTS, FORWARD_DOWN, FORWARD_EVICTED, FORWARD_FAILED, FORWARD_NO_GUEST, FORWARD_UP,
     SOCKS_NOT_ALLOWED, count,
@@ -154,10 +155,15 @@ cdef void give_down(nat_t *nat, forward_t *f, const udp_message *m, uint64_t now
         count(nat.counters, FORWARD_FAILED)
         return
     c.interface = m.interface
+    if c.last_ns == 0 and f.socks == NULL:
+        nat.told.kind = DECIDED_PUBLISHED
+        memcpy(nat.told.address, m.addr, 16)
+        nat.told.port = m.port
     used(nat, c, now_ns)
     if resolve_send(nat, guest, addr_v4(&c.key.peer), IPPROTO_UDP4, c.key.peer_port, guest_port, m.tos, m.data + skip,
                     m.length - skip, now_ns) == 0:
         count(nat.counters, FORWARD_DOWN)
+    nat.told.kind = DECIDED_NOTHING
 
 
 cdef bint forward_udp_readable(nat_t *nat, forward_t *f, uint64_t now_ns) noexcept nogil:

@@ -1,12 +1,14 @@
 """Which kind of flow a packet, an event or a timer belongs to."""
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strncpy
 
 from netstack.host.sockets cimport sock_udp_has_gso
+from netstack.iface.fragments cimport fragments_expire
 from netstack.iface.input cimport (
     IFACE_ECHO, IFACE_ECHO_REPLY, IFACE_ICMP_ERROR, IFACE_TCP, IFACE_UDP, IFACE_UNREACHABLE,
 )
+from netstack.iface.neighbors cimport neighbor, neighbors_find
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
     MAIL_DHCP, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, divert_key, mail_dhcp, nat_post, nat_send_icmp_error,
@@ -47,8 +49,9 @@ from netstack.storage.mailbox cimport mailbox_free, mailbox_init
 from netstack.storage.pool cimport pool_free, pool_new
 from netstack.storage.table cimport table_free, table_new
 from netstack.storage.wheel cimport wheel_timer
-from netstack.wire.addr cimport addr_t
-from netstack.wire.icmp4 cimport ICMP4_PROTOCOL_UNREACHABLE, ICMP4_UNREACHABLE
+from netstack.wire.addr cimport addr_from_object, addr_from_v4, addr_t
+from netstack.wire.be cimport be32
+from netstack.wire.icmp4 cimport ICMP4_PROTOCOL_UNREACHABLE, ICMP4_TIME_EXCEEDED, ICMP4_UNREACHABLE
 from netstack.wire.ipv4 cimport IPPROTO_UDP4
 
 cdef enum:
@@ -70,6 +73,54 @@ cdef nat_t *nat_new() noexcept nogil:
         nat_free(nat, 0)
         return NULL
     return nat
+
+
+cdef int nat_configure(nat_t *nat, dict s) except -1:
+    cdef bytes interface_name = s["outbound_interface"].encode()
+    cdef addr_t source
+    nat.settings.udp_one_way_ns = s["udp_one_way_ns"]
+    nat.settings.udp_two_way_ns = s["udp_two_way_ns"]
+    nat.settings.dns_timeout_ns = s["dns_timeout_ns"]
+    nat.settings.ping_timeout_ns = s["ping_timeout_ns"]
+    nat.settings.connect_timeout_ns = s["connect_timeout_ns"]
+    nat.settings.max_tcp = s["max_tcp"]
+    nat.settings.max_udp = s["max_udp"]
+    nat.settings.max_ping = s["max_ping"]
+    nat.settings.max_dns = s["max_dns"]
+    nat.settings.dns_cache = s["dns_cache"]
+    nat.settings.all_pending = s["all_pending"]
+    nat.options.mark = s["outbound_mark"]
+    strncpy(nat.options.interface_name, interface_name, 15)
+    if s["outbound_address"]:
+        source = addr_from_object(s["outbound_address"])
+        memcpy(nat.options.source, &source, 16)
+    nat.memory.limit = s["tcp_memory"]
+    nat.tcp.mss = s["mtu"] - 40
+    nat.tcp.max_gso = 65535 - 20 - 60
+    nat.tcp.rcv_buf_initial = s["tcp_buffer_initial"]
+    nat.tcp.rcv_buf_max = s["tcp_buffer_max"]
+    nat.tcp.snd_buf_initial = s["tcp_buffer_initial"]
+    nat.tcp.snd_buf_max = s["tcp_buffer_max"]
+    nat.tcp.congestion = s["congestion"]
+    nat.tcp.timestamps = 1
+    nat.tcp.sack = 1
+    nat.tcp.ecn = 1
+    nat.tcp.nagle = 0               # the host's sender has decided already
+    nat.tcp.delayed_ack_ns = 40000000
+    nat.tcp.rto_min_ns = 200000000
+    nat.tcp.rto_max_ns = 120 * <uint64_t>1000000000
+    nat.tcp.rto_initial_ns = 1000000000
+    nat.tcp.keepalive_idle_ns = s["keepalive_ns"]
+    nat.tcp.keepalive_interval_ns = 75 * <uint64_t>1000000000
+    nat.tcp.keepalive_probes = 9
+    nat.tcp.user_timeout_ns = 0
+    nat.tcp.syn_timeout_ns = 180 * <uint64_t>1000000000
+    nat.tcp.time_wait_ns = s["time_wait_ns"]
+    nat.tcp.fin_wait_2_ns = 0
+    nat.tcp.burst_packets = 0
+    nat.tcp.challenge_interval_ns = 500000000
+    nat.tcp.memory = &nat.memory
+    return 0
 
 
 cdef int nat_make_tables(nat_t *nat) noexcept nogil:
@@ -212,6 +263,20 @@ cdef void nat_timer(nat_t *nat, wheel_timer *timer, uint64_t now_ns) noexcept no
         forward_udp_timer(nat, timer, now_ns)
     elif timer.kind == TIMER_RESOLVE:
         resolve_timer(nat, timer, now_ns)
+
+
+cdef void nat_expire_fragments(nat_t *nat, uint64_t now_ns) noexcept nogil:
+    cdef uint8_t[68] quote
+    cdef uint32_t n = 0
+    cdef addr_t src
+    cdef neighbor *to
+    while fragments_expire(&nat.iface.fragments, now_ns, nat.counters, quote, &n) > 0:
+        if n == 0:
+            break
+        src = addr_from_v4(be32(quote + 12))
+        to = neighbors_find(&nat.iface.neighbors, &src)
+        if to != NULL:
+            nat_send_icmp_error(nat, to, 0, ICMP4_TIME_EXCEEDED, 1, 0, quote, n, now_ns)
 
 
 cdef void nat_port_ready(nat_t *nat, int port) noexcept nogil:

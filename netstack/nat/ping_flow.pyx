@@ -16,7 +16,7 @@ from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_PING_FORBIDDEN, nat_peer_seen, nat_post, nat_send_datagram, nat_send_icmp_error, nat_t,
+    MAIL_PING_FORBIDDEN, nat_decide, nat_peer_seen, nat_post, nat_send_datagram, nat_send_icmp_error, nat_t,
 )
 from netstack.nat.flow cimport POLLED_PING, udp_flow, udp_key
 from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_too_long
@@ -25,6 +25,7 @@ from netstack.storage.counters cimport (
     ECHO_REPLIES, PING_DOWN, PING_FLOWS, PING_FLOWS_FULL, PING_FORBIDDEN, PING_REPLY_IGNORED, PING_SEND_FAILED,
     PING_UP, count,
 )
+from netstack.storage.decision cimport DECIDED_PING
 from netstack.storage.pool cimport pool_get, pool_put
 from netstack.storage.table cimport table_del, table_get, table_len, table_next, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer_init
@@ -124,6 +125,7 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, uint16_t ident, uint64_t no
         return NULL
     wheel_arm(nat.wheel, &flow.timer, now_ns + nat.settings.ping_timeout_ns)
     count(nat.counters, PING_FLOWS)
+    nat_decide(nat, DECIDED_PING, &p.dst, 0, 0, False)
     return flow
 
 

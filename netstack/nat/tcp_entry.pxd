@@ -13,6 +13,8 @@ cdef tcp_flow *tcp_entry_make(nat_t *nat, const flow_key *key, neighbor *guest, 
 cdef void tcp_entry_unmake(nat_t *nat, tcp_flow *flow) noexcept nogil
 # The guest's SYN as an ICMP error quotes it: its IP header and the first eight bytes of TCP.
 cdef void tcp_entry_quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil
+# What there is to say about a segment that is about to be sent (nat_t.told).
+cdef void tcp_entry_tell(nat_t *nat, const tcp_flow *flow, uint8_t flags) noexcept nogil
 # MAIL_DIALED, where a program has dialled.
 cdef void tcp_entry_tell_dialer(nat_t *nat, const tcp_flow *flow, int error) noexcept nogil
 

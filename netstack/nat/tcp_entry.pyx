@@ -5,14 +5,16 @@ from libc.string cimport memcpy, memset
 from netstack.iface.neighbors cimport neighbor
 from netstack.nat.context cimport MAIL_DIALED, mail_dialed, nat_post, nat_t
 from netstack.nat.flow cimport ORIGIN_DIALED, POLLED_TCP, flow_key, tcp_flow
+from netstack.storage.decision cimport DECIDED_DIALED, DECIDED_FAILED, DECIDED_PUBLISHED
 from netstack.storage.pool cimport pool_get, pool_put
 from netstack.storage.siphash cimport siphash_words
 from netstack.storage.table cimport table_del, table_put
 from netstack.storage.wheel cimport wheel_timer_init
 from netstack.tcp.tcb cimport tcb_free, tcb_init
-from netstack.wire.addr cimport addr_v4
+from netstack.wire.addr cimport addr_t, addr_v4
 from netstack.wire.be cimport put_be32
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
+from netstack.wire.tcp cimport TCP_ACK, TCP_RST, TCP_SYN
 
 
 cdef uint32_t initial_sequence(nat_t *nat, const flow_key *key, uint64_t now_ns) noexcept nogil:
@@ -74,6 +76,18 @@ cdef void tcp_entry_quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil
     out[22] = <uint8_t>(flow.key.peer_port >> 8)
     out[23] = <uint8_t>flow.key.peer_port
     put_be32(out + 24, iss)
+
+
+cdef void tcp_entry_tell(nat_t *nat, const tcp_flow *flow, uint8_t flags) noexcept nogil:
+    cdef const addr_t *about = &flow.key.peer
+    if flags & TCP_RST and flow.host_error:
+        nat.told.kind = DECIDED_FAILED
+        nat.told.error = flow.host_error
+    elif flags & (TCP_SYN | TCP_ACK) == TCP_SYN:
+        nat.told.kind = DECIDED_DIALED if flow.origin == ORIGIN_DIALED else DECIDED_PUBLISHED
+        nat.told.port = flow.client_port
+        about = &flow.client
+    memcpy(nat.told.address, about, 16)
 
 
 cdef void tcp_entry_tell_dialer(nat_t *nat, const tcp_flow *flow, int error) noexcept nogil:

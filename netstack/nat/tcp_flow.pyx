@@ -18,7 +18,7 @@ from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport iface_tcp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_PENDING_FLOW, mail_flow, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
+    MAIL_PENDING_FLOW, mail_flow, nat_decide, nat_post, nat_send_arp_request, nat_send_icmp_error, nat_t,
 )
 from netstack.nat.divert cimport divert
 from netstack.nat.opening cimport opening_drop, opening_say
@@ -27,7 +27,7 @@ from netstack.nat.flow cimport (
 )
 from netstack.nat.policy cimport TO_CONTROL, TO_HOST, TO_NOWHERE, policy_of, verdict
 from netstack.nat.tcp_entry cimport (
-    tcp_entry_make, tcp_entry_tell_dialer, tcp_entry_touch, tcp_entry_unmake,
+    tcp_entry_make, tcp_entry_tell, tcp_entry_tell_dialer, tcp_entry_touch, tcp_entry_unmake,
 )
 from netstack.nat.tcp_host cimport (
     tcp_host_adopt, tcp_host_close, tcp_host_exchange, tcp_host_failed, tcp_host_open, tcp_host_refuses,
@@ -38,6 +38,7 @@ from netstack.storage.counters cimport (
     TCP_NO_CONNECTION, TCP_NOT_ALLOWED, TCP_OPENED, TCP_RESET_BY_GUEST, TCP_RESET_BY_HOST,
     TCP_RETRANSMITS, TCP_TIMED_OUT, TCP_UNREACHABLE, count,
 )
+from netstack.storage.decision cimport DECIDED_CONTROL, DECIDED_NOTHING, DECIDED_TCP
 from netstack.storage.frame cimport frame_meta
 from netstack.storage.pool cimport pool_put
 from netstack.storage.ring cimport ring_span
@@ -50,7 +51,7 @@ from netstack.tcp.tcb cimport (
     tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked,
     tcp_write_spans, tcp_wrote,
 )
-from netstack.wire.addr cimport addr_from_v4, addr_t
+from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_t
 from netstack.wire.be cimport be16, be32
 from netstack.wire.icmp4 cimport (
     ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_PORT_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE,
@@ -151,7 +152,10 @@ cdef void output(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             flow.retransmits += 1
             count(nat.counters, TCP_RETRANSMITS)
         if port >= 0:
+            if segment.hdr.flags & (TCP_SYN | TCP_RST):
+                tcp_entry_tell(nat, flow, segment.hdr.flags)
             send_segment(nat, port, flow.guest, flow.src_v4, flow.dst_v4, &segment)
+            nat.told.kind = DECIDED_NOTHING
 
 
 cdef void answer_reset(nat_t *nat, const packet *p) noexcept nogil:
@@ -197,6 +201,7 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, uint64_t n
     count(nat.counters, TCP_OPENED)
     if where == TO_CONTROL:
         flow.host = HOST_PENDING
+        nat_decide(nat, DECIDED_CONTROL, &key.peer, port, 0, False)
         memset(&mail, 0, sizeof(mail))
         mail.id = flow.id
         mail.guest = key.guest
@@ -206,6 +211,7 @@ cdef void open_flow(nat_t *nat, const packet *p, const flow_key *key, uint64_t n
         if nat_post(nat, MAIL_PENDING_FLOW, &mail, sizeof(mail), NULL, 0) < 0:
             tcp_host_failed(nat, flow, ECONNREFUSED, now_ns)
     else:
+        nat_decide(nat, DECIDED_TCP, &target, port, 0, port != p.tcp.dport or not addr_eq(&target, &key.peer))
         fd = sock_tcp_connect(<const uint8_t *>&target, port, &nat.options)
         if fd < 0:
             flow.host = HOST_CLOSED
@@ -362,6 +368,7 @@ cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
         else:
             flow.host_eof = 1
             flow.host_reset = 1
+            flow.host_error = <int>-n
             count(nat.counters, TCP_RESET_BY_HOST)
             tcp_host_close(nat, flow, False)
             tcp_abort(&flow.tcb, now_ns)

@@ -13,6 +13,7 @@ from netstack.nat.context cimport MAIL_FLOW_GONE, nat_post, nat_send_icmp_error,
 from netstack.nat.flow cimport HOST_CLOSED, HOST_OPEN, HOST_PENDING, tcp_flow
 from netstack.nat.tcp_entry cimport tcp_entry_quote_syn, tcp_entry_touch
 from netstack.storage.counters cimport TCP_REFUSED, TCP_RESET_BY_HOST, TCP_UNREACHABLE, count
+from netstack.storage.decision cimport DECIDED_FAILED, DECIDED_NOTHING
 from netstack.storage.table cimport table_next
 from netstack.tcp.tcb cimport tcp_abort, tcp_established_ok
 from netstack.wire.icmp4 cimport ICMP4_HOST_UNREACHABLE, ICMP4_NET_UNREACHABLE, ICMP4_UNREACHABLE
@@ -60,6 +61,7 @@ cdef void tcp_host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns
     """Unreachable is told as ICMP as well."""
     cdef uint8_t code = ICMP4_HOST_UNREACHABLE
     cdef uint8_t[28] quote
+    flow.host_error = error
     if error == ECONNREFUSED or error == EACCES or error == EPERM:
         count(nat.counters, TCP_REFUSED)
     else:
@@ -67,7 +69,10 @@ cdef void tcp_host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns
         if error == ENETUNREACH:
             code = ICMP4_NET_UNREACHABLE
         tcp_entry_quote_syn(flow, quote)
+        nat.told.kind = DECIDED_FAILED
+        nat.told.error = error
         nat_send_icmp_error(nat, flow.guest, 0, ICMP4_UNREACHABLE, code, 0, quote, sizeof(quote), now_ns)
+        nat.told.kind = DECIDED_NOTHING
     tcp_host_close(nat, flow, False)
     tcp_abort(&flow.tcb, now_ns)
     tcp_entry_touch(nat, flow)
@@ -107,6 +112,7 @@ cdef int tcp_host_replace(nat_t *nat, uint64_t id, int fd, uint64_t now_ns) noex
         return -1
     if fd < 0:
         flow.host_reset = 1
+        flow.host_error = -fd
         count(nat.counters, TCP_RESET_BY_HOST)
         tcp_host_close(nat, flow, False)
         tcp_abort(&flow.tcb, now_ns)

@@ -15,7 +15,8 @@ from netstack.host.sockets cimport (
 from netstack.iface.output cimport iface_udp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_peer_seen, nat_send_icmp_error, nat_send_udp, nat_t,
+    UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_decide, nat_peer_seen,
+    nat_send_icmp_error, nat_send_udp, nat_t,
 )
 from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
@@ -25,12 +26,13 @@ from netstack.storage.counters cimport (
     UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
     UDP_SOCKET_FAILED, UDP_UP, count,
 )
+from netstack.storage.decision cimport DECIDED_UDP
 from netstack.storage.frame cimport GSO_UDP, frame_meta
 from netstack.storage.lru cimport lru_add, lru_oldest, lru_remove, lru_use
 from netstack.storage.pool cimport pool_get, pool_put
 from netstack.storage.table cimport table_del, table_get, table_len, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer_init
-from netstack.wire.addr cimport addr_from_v4, addr_t, addr_v4
+from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_t, addr_v4
 from netstack.wire.be cimport put_be16, put_be32
 from netstack.wire.icmp4 cimport (
     ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_NET_UNREACHABLE, ICMP4_PORT_UNREACHABLE, ICMP4_TIME_EXCEEDED,
@@ -74,7 +76,8 @@ cdef uint64_t idle_ns(const nat_t *nat, const udp_flow *flow) noexcept nogil:
     return nat.settings.udp_two_way_ns if flow.two_way else nat.settings.udp_one_way_ns
 
 
-cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint64_t now_ns) noexcept nogil:
+cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint16_t port,
+                        uint64_t now_ns) noexcept nogil:
     cdef udp_key key
     cdef udp_flow *flow
     cdef addr_t any_v4
@@ -119,6 +122,7 @@ cdef udp_flow *flow_for(nat_t *nat, const packet *p, const addr_t *target, uint6
     lru_add(&nat.udp_recent, &flow.recent, flow, now_ns)
     wheel_arm(nat.wheel, &flow.timer, now_ns + nat.settings.udp_one_way_ns)
     count(nat.counters, UDP_FLOWS)
+    nat_decide(nat, DECIDED_UDP, target, port, flow.local_port, port != p.udp.dport or not addr_eq(target, &p.dst))
     return flow
 
 
@@ -136,7 +140,7 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr
     if p.ip.ttl <= 1 and addr_v4(target) == p.ip.dst:      # the gateway is a hop of its own
         nat_send_icmp_error(nat, p.guest, 0, ICMP4_TIME_EXCEEDED, 0, 0, p.l3, p.ip.header_length + p.l4_length, now_ns)
         return
-    flow = flow_for(nat, p, target, now_ns)
+    flow = flow_for(nat, p, target, port, now_ns)
     if flow == NULL:
         return
     flow.guest = p.guest

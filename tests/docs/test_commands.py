@@ -1,11 +1,23 @@
 """Every command, program and settings file that README.md and docs show is run here, and prints what they say.
 
 How a new block gets its scene, in five lines. Put ``<!-- scene: NAME -->`` before the fence; the names are in
-``tests/doc_scenes.py`` (``host`` is a shell on a host with an internet, ``served`` has a running instance with a guest).
-``sh`` is for commands alone, ``console`` for commands behind ``$ `` with what they print; ``...`` stands for anything.
-More lines of that comment: ``before: COMMAND`` prepares unseen, ``varies: TEXT`` is another text in each run, ``in: web``
-is the machine whose shell it is, ``fails: BEGIN`` is for commands whose status is not to be 0. ``not run: REASON`` in place of a scene has the options checked, and nothing run.
-``python`` and ``toml`` need no scene; ``json`` and ``toml`` of another kind name theirs, as in `SETTINGS`.
+``tests/doc_scenes.py`` (``host`` is a shell on a host with an internet, ``served`` has an instance with a guest).
+``sh`` is for commands alone, ``console`` for commands behind ``$`` with what they print, ``...`` being anything.
+``not run: REASON`` in place of a scene has the options checked, and nothing run. ``python`` and ``toml`` need no
+scene; ``json``, and ``toml`` of another kind, name theirs, as in `SETTINGS`.
+
+More lines of the comment:
+
+=================== ==========================================================================================
+``before: COMMAND`` prepares unseen (``NAME$ COMMAND``: on that machine)
+``varies: TEXT``    is another text in each run
+``fails: BEGIN``    commands that begin so are to have another status than 0
+``in: NAME``        the machine whose shell takes a ``sh`` block; in ``console`` the prompt says it (``web$``)
+``file: NAME``      this block is a file that other blocks of the page use
+``slow: REASON``    runs with --slow only
+=================== ==========================================================================================
+
+The shell that plays them, and which commands are taken for servers: ``tests/doc_shell.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +26,8 @@ import ast
 import asyncio
 import contextlib
 import inspect
-import json
 import re
 import shlex
-import shutil
 import socket
 import sys
 import threading
@@ -37,7 +47,7 @@ from netstack.config import Config
 from netstack.forwards import parse_forwards, parse_gateway_forwards
 from netstack.proxy.sources import from_json
 from netstack.replay.expectations import Expectations
-from netstack.testing.lab import GATEWAY, GUEST, Lab
+from netstack.testing.lab import GUEST, Lab
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,9 +58,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SHELLS = ("sh", "console")
 UNCHECKED = ("text", "mermaid")
 #: Long options of other programs that stand in sentences.
-FOREIGN = {"--publish", "--pcap-replay", "--connect"}
+FOREIGN = {"--pcap-replay", "--help", "--net"}
+PICTURES = {"docs/architecture.md"}  # of folders, indented; another test reads it
 NOT_RUN_AT_MOST = 15
 DEV_HELP = (ROOT / "dev").read_text().partition("usage() {")[2].partition("}")[0]
+
+GENERATED = "<!-- Made by docs/generate.py"
 
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in pages()}
 BLOCKS = [block for page, text in PAGES.items() for block in blocks_of(text, page)]
@@ -75,7 +88,9 @@ def test_there_are_blocks() -> None:
 def test_a_block_says_how_it_is_tested(block: Block) -> None:
     kind, wanted, reason = block.language, block.note("scene"), block.note("not run")
     if kind in SHELLS:
-        assert (wanted is None) != (reason is None), "give it a scene, or a reason not to run it: see this file's top"
+        assert (wanted is None) != (reason is None), (
+            "give it a scene, or a reason not to run it: see this file's top"
+        )
         assert block.commands
         assert reason is None or len(reason) > 10
         assert wanted is None or wanted in SCENES, f"there is no scene {wanted}"
@@ -83,12 +98,15 @@ def test_a_block_says_how_it_is_tested(block: Block) -> None:
         shown = [line for line in block.text.splitlines() if line.startswith(("$ ", "netstack ", "python3 "))]
         assert not shown, "commands belong into a sh or console block"
     else:
-        assert kind in ("python", "toml", "json", "ini", "yaml"), f"nothing here can test a block of {kind or 'no language'}"
+        known = ("python", "toml", "json", "ini")
+        assert kind in known, f"nothing here can test a block of {kind or 'no language'}"
         assert kind != "json" or wanted in SETTINGS
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_hidden(page: str) -> None:
+    if GENERATED in PAGES[page] or page in PICTURES:
+        return  # the former are of the sources' own text: below
     found = [f"{page}:{line}" for line in indented_blocks(PAGES[page])]
     assert not found, "indented blocks are not seen by these tests: fence them"
 
@@ -160,12 +178,24 @@ def test_commands_in_sentences(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_options_in_sentences(page: str) -> None:
     known = every_option() | FOREIGN
-    wrong = [f"{page}:{line}: {option}" for line, option in inline_options(PAGES[page]) if option not in known]
+    wrong = [
+        f"{page}:{line}: {option}" for line, option in inline_options(PAGES[page]) if option not in known
+    ]
     assert not wrong
 
 
+def test_examples_of_the_help() -> None:
+    """They stand in the reference of the command line, with a word about each behind two spaces."""
+    lines = re.findall(r"(?m)^ +(netstack .*[^\\\n])$", PAGES["docs/reference/cli.md"])
+    lines = [line for line in lines if "[OPTIONS]" not in line]
+    assert len(lines) > 20
+    for line in lines:
+        for argv in invocations(re.split(r" {2,}", line)[0]):
+            check(argv)
+
+
 def every_option() -> set[str]:
-    """All long options of all commands, and of `python -m bench` and `./dev`, which are told in words."""
+    """All long options of all commands."""
     found: set[str] = set()
 
     def walk(command: click.Command, context: click.Context) -> None:
@@ -234,7 +264,9 @@ def theatre() -> Iterator[Theatre]:
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("block", RUN, ids=names(RUN))
+@pytest.mark.parametrize(
+    "block", [pytest.param(b, id=str(b), marks=[pytest.mark.slow] if b.note("slow") else []) for b in RUN]
+)
 def test_commands(theatre: Theatre, block: Block) -> None:
     if tool := missing(block.text + "\n".join(block.notes.get("before", []))):
         pytest.skip(f"the program {tool!r} is missing")
@@ -284,7 +316,8 @@ def play(place: Place, block: Block) -> None:
 
             done = shell(command.where).run(command.text, as_shown, fails(command.text))
             if not as_shown(done.printed):
-                raise Failed(f"this prints something else: {command.text}\n--- shown\n{shown}\n--- printed\n{done.printed}")
+                both = f"--- shown\n{shown}\n--- printed\n{done.printed}"
+                raise Failed(f"this prints something else: {command.text}\n{both}")
         for one in shells.values():
             one.finish()
     finally:
@@ -346,6 +379,7 @@ def world(theatre: Theatre) -> Iterator[dict[str, Any]]:
                     "registry": {"web.svc.corp": ["10.0.0.7"]},
                     "netstack": __import__("netstack"),
                     "config": Config(),
+                    "path": f"{theatre.stage.folder}/q.sock",
                     "__name__": "a page",
                 }
         finally:
@@ -356,9 +390,7 @@ def world(theatre: Theatre) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.netns
 @pytest.mark.parametrize("page", PROGRAMS)
-def test_programs(
-    world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
-) -> None:
+def test_programs(world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
     captures_in(tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -367,7 +399,7 @@ def test_programs(
             continue  # a test of its own: tests/testing/test_plugin.py runs it
         code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         names = {**names, **world}  # a block that takes a name of the page's for its own does not keep it
-        result = eval(code, names)  # noqa: S307
+        result = eval(code, names)
         if inspect.iscoroutine(result):
             asyncio.run(result)
 
@@ -434,7 +466,12 @@ END
     console, shell = blocks_of(text, "page")
     assert (console.note("scene"), console.notes["before"], console.line) == ("host", ["true"], 5)
     first, second = console.commands
-    assert (first.text, first.output, second.where, second.output) == ("echo 41 \\\n  42", "41 42", "web", None)
+    assert (first.text, first.output, second.where, second.output) == (
+        "echo 41 \\\n  42",
+        "41 42",
+        "web",
+        None,
+    )
     assert shell.notes == {}
     assert [c.text.splitlines()[0] for c in shell.commands] == ["one \\", "two <<END"]
     assert list(indented_blocks("a\n\n    b\n\n* c\n\n    d\n")) == [3]
