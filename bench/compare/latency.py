@@ -1,8 +1,8 @@
 """Request and response over one TCP connection, 64 bytes each way, one at a time (bench/load.c).
 
 Figures: ``rate`` of round trips a second; ``curve``, quantiles of their times in us, of which p50, p99 and p99.9 are
-told; ``cpu_us``, the system's processor time for a round trip. The case ``20 ms`` has no meaning here: the path would
-be all that is measured.
+told; ``cpu_us``, the system's processor time for a round trip. The server is on the host's loopback: over a longer path
+the path would be all that is measured.
 """
 
 from __future__ import annotations
