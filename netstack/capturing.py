@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .config import Config, parse_ring
@@ -163,7 +164,6 @@ def open_recorder(
     Raises:
         ConfigError: it cannot be had.
     """
-    from . import __version__
     from .capture.recorder import Recorder  # which costs the start of those who capture nothing
 
     compiled: Filter | None = None
@@ -174,7 +174,7 @@ def open_recorder(
     files = parse_ring(ring) if ring else None
     if files and (target == "-" or isinstance(target, int)):
         raise ConfigError("a ring needs names for its files: give FILE instead of -, or leave out the ring")
-    system = os.uname()
+    system, version = os.uname(), import_module("netstack").__version__
     try:
         return Recorder(
             target,
@@ -183,7 +183,7 @@ def open_recorder(
             ring=files,
             filter=compiled,
             wire_frames=wire_frames,
-            section=(system.machine, f"{system.sysname} {system.release}", f"netstack {__version__}"),
+            section=(system.machine, f"{system.sysname} {system.release}", f"netstack {version}"),
         )
     except OSError as err:
         if err.errno == errno.ENXIO:

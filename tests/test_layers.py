@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "nameservice",
     },
     "tuning": {"config", "engine", "link"},
-    "capturing": {"__init__", "capture", "config", "engine", "log", "nameservice"},
+    "capturing": {"capture", "config", "engine", "log", "nameservice"},
     "gateway": BOTTOM
     | PURE
     | {

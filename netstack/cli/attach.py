@@ -90,7 +90,14 @@ def attach(
     from netstack.gateway import Gateway
 
     gateway = Gateway(config)
-    gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
+    gateway.add_tap(
+        tap.fd,
+        tap.granted,
+        mtu=config.mtu,
+        address=interface.address,
+        mac=interface.mac,
+        label=f"{tap.name} in {netns}",
+    )
     gateway.start()
     try:
         with control_api(gateway, api, "attach"), publishing(gateway, sockets):

@@ -119,7 +119,14 @@ def run(
 
             tap = sandbox.tap()
             gateway = Gateway(config)
-            gateway.add_tap(tap.fd, tap.granted, mtu=config.mtu, address=interface.address, mac=interface.mac)
+            gateway.add_tap(
+                tap.fd,
+                tap.granted,
+                mtu=config.mtu,
+                address=interface.address,
+                mac=interface.mac,
+                label=interface.name,
+            )
             sockets = None
             if publish_all:
                 with contextlib.closing(Netns(str(sandbox.pid))) as namespace:

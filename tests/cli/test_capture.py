@@ -164,7 +164,7 @@ def test_run_with_the_capture_on_standard_output(tmp_path: Path) -> None:
     assert done.stderr == b"words\n"
     file = pcapng.read(done.stdout)
     assert [c for f in file.frames for c in f.comments] == ["answered by the gateway (echo_replies)"]
-    assert file.interfaces[0].snaplen == 128
+    assert (file.interfaces[0].snaplen, file.interfaces[0].name) == (128, "tap0")
     assert b"netstack" in file.options[4][0]
     assert file.options[3][0].decode().startswith(os.uname().sysname)
 
