@@ -114,6 +114,23 @@ def watch(running: Running, stop: threading.Event, minutes: float, every: float)
     return samples
 
 
+def answering(client: Client) -> None:
+    """Waits until the service's control API is there.
+
+    Raises:
+        InstanceError: it is not in 20 s.
+    """
+    end = time.monotonic() + 20
+    while True:
+        try:
+            client.ask("GET", "/v1/info")
+            return
+        except NetstackError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
 def settle(running: Running) -> tuple[list[str], int]:
     """(flows, descriptors) once the last flow has gone, or the patience with it."""
     end = time.monotonic() + SETTLE_SECONDS
@@ -167,7 +184,8 @@ def soak(minutes: float, every: float, out: Path) -> bool:
     """Runs it; whether everything is flat, whole, and gone at the end."""
     stop, ended = threading.Event(), threading.Event()
     with Lab() as lab, network(lab) as running:
-        time.sleep(1)
+        answering(running.place.client)
+        traffic.pings(running.place)  # the guest is known from now on
         before = record.sample(0.0, running.service, running.relay, running.place.client)
         signal.signal(signal.SIGINT, lambda *_: stop.set())  # the verdict of what there is by then
         tallies, wait = traffic.begin(running.place, ended)
