@@ -308,7 +308,7 @@ def cli_page() -> str:
 # Small files of the top are drawn with the layer that they are parts of.
 PARTS = {
     "gateway": {"guests", "names", "pending", "tuning", "nameservice", "forwards", "proxying", "socks"}
-    | {"host_route", "publish", "publish_all", "reach", "__init__"},
+    | {"capturing", "host_route", "publish", "publish_all", "reach", "__init__"},
     "cli": {"__main__"},
     "engine": {"loop"},
 }
