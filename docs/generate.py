@@ -8,6 +8,7 @@
 | reference/cli.md | click's commands (`netstack.cli.group`) |
 | layers.md | the table in ``tests/test_layers.py`` |
 | architecture.md | its picture of the layers only, from the same table |
+| ../README.md | its figures only, from performance.md |
 """
 
 from __future__ import annotations
@@ -388,18 +389,61 @@ def layers_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+# ---- the figures of the README --------------------------------------------------------------------------------
+
+SPEED = ("<!-- speed: made by docs/generate.py from docs/performance.md -->", "<!-- speed: end -->")
+SHOWN = ("netstack", "pasta", "slirp4netns", "QEMU user net", "limit", "veth")  # in this order
+
+
+def table_of(page: str, title: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The columns and rows of the table under a title; of a cell the median alone."""
+    lines = page.partition(f"\n### {title}\n")[2].partition("\n#")[0].strip().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return cells[0][1:], {row[0]: [cell.split(" (")[0] for cell in row[1:]] for row in cells[2:]}
+
+
+def speed() -> str:
+    """Bulk TCP in one stream, and the picture."""
+    page = (ROOT / "docs" / "performance.md").read_text()
+    facts = dict(re.findall(r"^- (\w[\w ]*): (.*)$", page, re.MULTILINE))
+    small, large = (table_of(page, f"Bulk TCP, MTU {mtu}: Gbit/s") for mtu in ("1,500", "65,520"))
+    lines = [
+        "![Throughput by MTU](docs/performance/throughput.svg)",
+        "",
+        "| TCP, one stream, Gbit/s | MTU 1500, up | down | MTU 65520, up | down |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for system in SHOWN:
+        row = []
+        for columns, rows in (small, large):
+            values = dict(zip(columns, rows.get(system, ()), strict=False))
+            row += [values.get(f"{way}, 1 stream") or "–" for way in ("up", "down")]
+        lines.append(f"| {system} | {' | '.join(row)} |")
+    taken = facts.get("taken by others", "").split(" ")[0]
+    busy = f"; others took {taken} of the machine meanwhile" if taken else ""
+    lines += ["", f"Medians of {facts['date'].split(' ')[0]} on {facts['machine']}, {facts['kernel']}{busy}."]
+    return "\n".join(lines)
+
+
+def readme() -> str:
+    """README.md, which is written by hand, with the figures as they have to be."""
+    before, rest = (ROOT / "README.md").read_text().split(SPEED[0])
+    return f"{before}{SPEED[0]}\n\n{speed()}\n\n{SPEED[1]}{rest.split(SPEED[1])[1]}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration_page,
     "reference/cli.md": cli_page,
     "layers.md": layers_page,
     "architecture.md": architecture_page,
+    "../README.md": readme,
 }
 
 
 def main() -> None:
     """Writes every page."""
     for name, make in PAGES.items():
-        path = ROOT / "docs" / name
+        path = (ROOT / "docs" / name).resolve()
         path.parent.mkdir(exist_ok=True)
         text = make()
         if not path.exists() or path.read_text() != text:
