@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -147,7 +148,7 @@ class ParquetWriter:
     """Writes columns as Parquet: null where a frame has no value, times as timestamps; a context manager.
 
     Raises:
-        ConfigError: pyarrow is not installed. OSError: the file cannot be written.
+        ConfigError: pyarrow is not installed, or path is a folder. OSError: the file cannot be written.
     """
 
     def __init__(self, path: str | Path, names: Iterable[str]) -> None:
@@ -161,6 +162,8 @@ class ParquetWriter:
             for name in self.names
         ]  # fmt: skip
         self._schema = arrow.schema(list(zip(self.names, types, strict=True)))
+        if os.path.isdir(path):  # which its own words for would not name so
+            raise ConfigError(f"{path} is a folder: of one capture, name the Parquet file that is written")
         self._writer = arrow.parquet.ParquetWriter(str(path), self._schema, compression="zstd")
 
     def write(self, table: Columns) -> None:
@@ -191,7 +194,7 @@ def write_flow_parquet(path: str | Path, rows: Iterable[dict[str, Any]]) -> None
     """Writes a table of conversations.
 
     Raises:
-        ConfigError: pyarrow is not installed. OSError: the file cannot be written.
+        ConfigError: pyarrow is not installed, or path is a folder. OSError: the file cannot be written.
     """
     arrow = _pyarrow()
     words = ("protocol", "client", "server", "state")

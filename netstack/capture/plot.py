@@ -78,13 +78,13 @@ def plot(
     if not tables:
         raise ConfigError("there is nothing to draw: no frame is in the capture, or passes the filter")
     start = min(int(table["time"].min()) for table in tables)
-    figure, (rate, rtt, sequence) = pyplot.subplots(3, 1, figsize=(11, 12), constrained_layout=True)
+    figure, (rate, rtt, sequence) = pyplot.subplots(3, 1, sharex=True, figsize=(11, 12), constrained_layout=True)
     times = np.concatenate([table["time"] - start for table in tables]) / 1e9
     lengths = np.concatenate([table["length"] for table in tables])
     span = max(float(times.max()), 1e-3)
     counts, edges = np.histogram(times, bins=BINS, range=(0, span), weights=lengths)
     rate.step(edges[:-1], counts * 8 / (span / BINS) / 1e6, where="post")
-    rate.set(title="Throughput, whole frames", xlabel="seconds", ylabel="Mbit/s", xlim=(0, span))
+    rate.set(title="Throughput, whole frames", ylabel="Mbit/s", xlim=(0, span))
     rate.set_ylim(bottom=0)
     _round_trips(rtt, tables, start)
     wanted = flow
@@ -110,11 +110,13 @@ def _round_trips(axes: Any, tables: list[Columns], start: int) -> None:
         when, value = (table["time"][mask] - start) / 1e9, table["rtt"][mask] / 1e6
         step = len(when) // MARKS + 1
         axes.plot(when[::step], value[::step], ".", markersize=3)
-    axes.set(title="Round-trip time, as acknowledgements show it", xlabel="seconds", ylabel="ms")
+    axes.set(title="Round-trip time, as acknowledgements show it", ylabel="ms")
     axes.set_ylim(bottom=0)
 
 
 def _sequence(axes: Any, table: Columns, number: int | None, found: list[Any], start: int) -> None:
+    import numpy as np
+
     axes.set(xlabel="seconds", ylabel="bytes since the first")
     if number is None:
         axes.set_title("Sequence numbers: no TCP connection")
@@ -125,16 +127,16 @@ def _sequence(axes: Any, table: Columns, number: int | None, found: list[Any], s
         f"{flow['server']} port {flow['server_port']}"
     )
     mine = table["flow"] == number
-    for label, port, color in (
-        ("client", flow["client_port"], "tab:blue"),
-        ("server", flow["server_port"], "tab:orange"),
+    for label, port, color, mark in (
+        ("client", flow["client_port"], "tab:blue", "tab:purple"),
+        ("server", flow["server_port"], "tab:orange", "tab:red"),
     ):
         side = mine & (table["src_port"] == port) & (table["payload"] > 0)
         if not side.any():
             continue
         seq = table["tcp_seq"][side]
-        # Differences modulo 2^32 from the first, so that the curve goes through zero.
-        height = (seq - seq[0]).astype("i4").astype("i8")
+        # Steps modulo 2^32, so that the curve goes on where the numbers begin anew.
+        height = np.concatenate([[0], np.cumsum(np.diff(seq).astype("i4"), dtype="i8")])
         when = (table["time"][side] - start) / 1e9
         step = len(when) // MARKS + 1
         axes.plot(when[::step], height[::step], ".", color=color, markersize=3, label=f"data of the {label}")
@@ -144,9 +146,9 @@ def _sequence(axes: Any, table: Columns, number: int | None, found: list[Any], s
                 when[again],
                 height[again],
                 "x",
-                color="tab:red",
+                color=mark,
                 markersize=5,
                 label=f"again or late, {label}",
             )
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")

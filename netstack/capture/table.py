@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -36,6 +37,7 @@ __all__ = [
 
 BAD_VERSION, TRUNCATED, BAD_LENGTH = -2, -1, -3  # the wire_codes of these names
 CHUNK = 65536  # rows
+SPARE = 2  # arrays of a column that are used in turn: a loop still holds the one before when it asks for the next
 LINK_TYPES = (0, 1, 12, 14, 101, 108, 113, 228, 229, 276)  # those whose frames are read
 
 
@@ -331,6 +333,32 @@ def _fill(out: Array, mask: Array, values: Array, text: Callable[[Any], str]) ->
     out[mask] = texts[which.reshape(-1)]
 
 
+def _empty(name: str, rows: int) -> Array:
+    column = COLUMNS[name]
+    found: Array = _numpy().empty((rows, *column.shape), dtype=column.dtype)
+    return found
+
+
+class _Spare:
+    """Arrays of earlier chunks that nobody has kept: new memory costs more than what is written into it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, list[Array]] = {}
+
+    def take(self, name: str, rows: int) -> Array:
+        """An array for a column, whose content is anything."""
+        known = self._arrays.setdefault(name, [])
+        for array in known:
+            # The list, this variable and the argument: a view of it would be one more.
+            if sys.getrefcount(array) == 3 and len(array) == rows:
+                return array
+        found = _empty(name, rows)
+        if len(known) == SPARE:
+            known.pop(0)
+        known.append(found)
+        return found
+
+
 class Reader:
     """One pass over a file, chunk by chunk.
 
@@ -363,6 +391,7 @@ class Reader:
         self.fault = ""
         self._at = 0
         self._ended = False
+        self._spare = _Spare()
 
     def read(self, rows: int, grow: bool = False) -> Columns | None:
         """The next rows, fewer at the end of the file; None where there are none.
@@ -370,9 +399,10 @@ class Reader:
         With grow, all that are left: rows is how many are expected at first.
         """
         np = _numpy()
-        arrays = {
-            name: np.empty((rows, *COLUMNS[name].shape), dtype=COLUMNS[name].dtype) for name in self._stored
-        }
+        if grow:
+            arrays = {name: _empty(name, rows) for name in self._stored}
+        else:
+            arrays = {name: self._spare.take(name, rows) for name in self._stored}
         texts: Array | None = np.full(rows, None, dtype=object) if "dns_name" in self.names else None
         filled = 0
         while not self._ended:
@@ -398,8 +428,11 @@ class Reader:
         if not filled:
             return None
         if filled < rows:
-            for array in arrays.values():
-                array.resize((filled, *array.shape[1:]), refcheck=False)
+            for name, array in arrays.items():
+                if grow:
+                    array.resize((filled, *array.shape[1:]), refcheck=False)
+                else:
+                    arrays[name] = array[:filled] if filled > rows // 2 else array[:filled].copy()
         if texts is not None:
             arrays["dns_name"] = texts[:filled]
         return Columns({name: arrays[name] for name in self.names}, self.fault)
@@ -416,16 +449,16 @@ class Reader:
         return max(by_size, filled + filled // 2)
 
     def _more(self) -> bool:
-        if self.source.more(self._at):
-            self._at = 0
-            return True
-        return False
+        used, self._at = self._at, 0
+        return self.source.more(used)
 
     def _finish(self) -> None:
         self._ended = True
         if not self.source.fault:
             self.dissector.end(len(self.source.buffer) - self._at)
         self.fault = self.dissector.fault or self.source.fault
+        if self.dissector.not_a_capture and not len(self.source.buffer):
+            self.fault = "it is empty"
         self.source.close()
 
     @property

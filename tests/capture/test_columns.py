@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import sys
 from pathlib import Path
@@ -130,6 +131,26 @@ def test_packed_files_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert np.array_equal(plain[name], packed[name]), (path.name, name)
 
 
+def test_a_file_that_shrinks_or_grows_while_it_is_read(tmp_path: Path) -> None:
+    """What was read stays, and it is said; the program goes on, as it would not with the file mapped."""
+    data = classic(HANDSHAKE)
+    data += data[24:] * 19_999
+    path = saved(tmp_path / "x.pcap", data)
+    rows, pieces = 0, chunks(path, "time", rows=100)
+    rows += len(next(pieces))
+    os.truncate(path, 1000)
+    with pytest.raises(WireError, match=f"became shorter while it was read: {len(data)} bytes at first"):
+        for piece in pieces:
+            rows += len(piece)
+    assert 100 <= rows < 60_000
+    path = saved(tmp_path / "y.pcap", data)
+    pieces = chunks(path, "time", rows=100)
+    rows = len(next(pieces))
+    with path.open("ab") as file:
+        file.write(classic(HANDSHAKE)[24:])
+    assert rows + sum(len(piece) for piece in pieces) == 60_003
+
+
 def test_a_cut_or_damaged_packing_gives_what_precedes_it(tmp_path: Path) -> None:
     data = gzip.compress(classic(HANDSHAKE * 50), 0)
     cut = columns(saved(tmp_path / "x.pcap.gz", data[: len(data) // 2]))
@@ -197,7 +218,8 @@ def test_names_that_are_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 3, 4, 20])
 def test_what_is_no_capture(size: int, tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pcap", b"hello, I am not a capture"[:size])
-    with pytest.raises(WireError, match=r"x\.pcap: neither a pcap nor a pcapng file"):
+    words = "neither a pcap nor a pcapng file" if size else "it is empty"
+    with pytest.raises(WireError, match=rf"x\.pcap: {words}"):
         columns(path)
 
 

@@ -163,6 +163,7 @@ def test_a_damaged_file_is_shown_as_far_as_it_goes(
         (["--stats", "--csv", "PATH"], "--stats has a form of its own"),
         (["--count", "0", "PATH"], "--count"),
         (["EMPTY"], "holds no captures"),
+        (["--parquet", "--out", "EMPTY", "PATH"], "is a folder"),
     ],
 )
 def test_what_is_wrong_is_said(
