@@ -60,7 +60,9 @@ class Config:
     dhcp_routes: tuple[str, ...] = ()  #: PREFIX=ROUTER, DHCP option 121; the default route is added
     #: URL of a proxy auto-configuration file, DHCP option 252; None: the gateway's own while there is a proxy, "" none
     dhcp_wpad: str | None = None
-    dhcp_captive_portal: str = ""  #: https URL of a captive portal's API, DHCP option 114; "none": there is none
+    dhcp_captive_portal: str = (
+        ""  #: https URL of a captive portal's API, DHCP option 114; "none": there is none
+    )
     #: static (who, address, name or ""); who: a MAC, id:CLIENT-ID, or both with a comma between
     leases: tuple[tuple[str, str, str], ...] = ()
     state: str | None = None  #: directory where leases are kept across restarts

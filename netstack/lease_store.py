@@ -7,8 +7,8 @@ Theory of operation
     as it can be.
 
     Times are kept twice: by the wall clock, and by the clock that counts since the machine was booted, with the name of
-    that boot. After a restart within the same boot the second counts, so that a change of the wall clock in the meantime
-    is without effect; after a reboot the first, of which a lease never gets longer than it was.
+    that boot. After a restart within the same boot the second counts, so that a change of the wall clock meanwhile is
+    without effect; after a reboot the first, of which a lease never gets longer than it was.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class LeaseStore:
         threaded: write in a thread; without, :meth:`put` writes at once (a gateway that is stepped by hand).
 
     Raises:
-        ConfigError: the directory cannot be had, another gateway has it, or the file is locked, damaged, or not ours. It
-            is left as it is.
+        ConfigError: the directory cannot be had, another gateway has it, or the file is locked, damaged, or not ours.
+            It is left as it is.
     """
 
     def __init__(self, directory: str, now: Callable[[], float], threaded: bool = True) -> None:
@@ -94,8 +94,9 @@ class LeaseStore:
         from .services.dhcp4_leases import StoredLease
 
         out = []
-        for address, state, client, sent, mac, name, who, *times in self._rows.values():
-            expires = self._now() + self._left(*times)
+        for row in self._rows.values():
+            address, state, client, sent, mac, name, who, expires, boot, boot_expires, seconds = row
+            expires = self._now() + self._left(expires, boot, boot_expires, seconds)
             out.append(StoredLease(address, state, client, bool(sent), mac, name, who, expires))
         return sorted(out, key=lambda entry: -entry.expires)
 
@@ -143,7 +144,9 @@ class LeaseStore:
             self._thread.join()
         self._write()
         if self._pending:
-            logger().error("%d changes of leases are lost: %s cannot be written", len(self._pending), self.path)
+            logger().error(
+                "%d changes of leases are lost: %s cannot be written", len(self._pending), self.path
+            )
         self._db.close()
         os.close(self._lock_fd)
         self._lock_fd = -1
@@ -172,7 +175,8 @@ class LeaseStore:
             self.failures += 1
             if not self._failing:
                 logger().error(
-                    "the leases cannot be written (%s): they are given out all the same, and written when %s can be again",
+                    "the leases cannot be written (%s): they are given out all the same, and written when %s can be "
+                    "again",
                     err,
                     self.path,
                 )
@@ -189,7 +193,9 @@ class LeaseStore:
 
     def _commit(self, changes: dict[str, Row | None]) -> None:
         every = False
-        if _identity(self.path) != self._identity:  # removed, or another in its place: what we write would be lost
+        if (
+            _identity(self.path) != self._identity
+        ):  # removed, or another in its place: what we write would be lost
             fresh = _open(self.path)
             self._db.close()
             self._db, self._identity, every = fresh, _identity(self.path), True
@@ -292,7 +298,9 @@ def _unusable(path: str, err: sqlite3.Error) -> ConfigError:
     if "locked" in text or "busy" in text:
         return ConfigError(f"the lease file {path} is locked by another program: close it there first")
     if "not a database" in text:
-        return ConfigError(f"{path} is not a lease file of netstack, or is damaged: move it away to start without")
+        return ConfigError(
+            f"{path} is not a lease file of netstack, or is damaged: move it away to start without"
+        )
     return ConfigError(f"the lease file {path} is damaged ({text}): move it away to start without its leases")
 
 

@@ -78,7 +78,10 @@ def test_every_option_has_its_key() -> None:
         ("log_format = 'xml'", "text or json"),
         ("[[guest]]\nmac = '02:00:00:00:00:07'\nadress = '1.2.3.4'", "did you mean address"),
         ("[[guest]]\nmac = '02:00:00:00:00:07'", "needs address, and mac or client_id"),
-        ("[[guest]]\nmac = '02:00:00:00:00:07'\nclient_id = 'x'\naddress = '192.168.65.7'", "client identifier 'x'"),
+        (
+            "[[guest]]\nmac = '02:00:00:00:00:07'\nclient_id = 'x'\naddress = '192.168.65.7'",
+            "client identifier 'x'",
+        ),
         ("guest = 1", "list of tables"),
         ("mtu =", "not TOML"),
     ],

@@ -86,7 +86,9 @@ def test_what_is_put_is_there_again(tmp_path: Path) -> None:
         ({"boot": 5.0, "name": "second", "wall": 0.0}, 100),  # without a battery: never more than it was
     ],
 )
-def test_clocks(tmp_path: Path, clocks: dict[str, float | str], change: dict[str, float | str], seconds: int) -> None:
+def test_clocks(
+    tmp_path: Path, clocks: dict[str, float | str], change: dict[str, float | str], seconds: int
+) -> None:
     with store(tmp_path) as first:
         first.put({"192.168.65.3": lease()})
     clocks.update(change)
@@ -108,7 +110,9 @@ def test_a_reply_waits_for_the_disk_and_not_the_caller(tmp_path: Path) -> None:
             assert other.execute("SELECT count(*) FROM leases").fetchone() == (1,)
 
 
-def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(lease_store, "BUSY_SECONDS", 0.0)
     sent: list[int] = []
     with store(tmp_path) as first:
@@ -143,7 +147,10 @@ def damaged(path: Path) -> None:
         db.execute(f"PRAGMA application_id = {lease_store.APPLICATION}")
         db.execute("PRAGMA user_version = 1")
         for n in range(500):
-            db.execute("INSERT INTO leases VALUES (?, 'bound', x'01', 0, x'', '', '', 1.0, '', 1.0, 1.0)", (f"{n:0200}",))
+            db.execute(
+                "INSERT INTO leases VALUES (?, 'bound', x'01', 0, x'', '', '', 1.0, '', 1.0, 1.0)",
+                (f"{n:0200}",),
+            )
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096 * 4))
@@ -171,7 +178,10 @@ def newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda path: path.write_bytes(b"not a database at all\n" * 50), "is not a lease file of netstack, or is damaged"),
+        (
+            lambda path: path.write_bytes(b"not a database at all\n" * 50),
+            "is not a lease file of netstack, or is damaged",
+        ),
         (damaged, "is damaged"),
         (nonsense, "is damaged (the lease of 'x' makes no sense)"),
         (foreign, "is not a lease file of netstack"),
@@ -202,14 +212,26 @@ def test_a_file_that_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_directory_two_gateways(tmp_path: Path) -> None:
-    with store(tmp_path), pytest.raises(ConfigError, match=rf"in use by another netstack \(process {os.getpid()}\)"):
+    with (
+        store(tmp_path),
+        pytest.raises(ConfigError, match=rf"in use by another netstack \(process {os.getpid()}\)"),
+    ):
         Gateway(netstack.Config(dns=(), state=str(tmp_path)), now_ns=1)
     assert left(tmp_path) == {}
 
 
 def test_the_command_says_it_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "leases.db").write_text("hello, world, this is no database\n" * 9)
-    argv = (sys.executable, "-m", "netstack", "serve", "--listen", f"hyperkit:{tmp_path}/h", "--state", str(tmp_path))
+    argv = (
+        sys.executable,
+        "-m",
+        "netstack",
+        "serve",
+        "--listen",
+        f"hyperkit:{tmp_path}/h",
+        "--state",
+        str(tmp_path),
+    )
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -231,7 +253,9 @@ def test_leases_outlive_their_gateway(tmp_path: Path) -> None:
         (first,) = [x.expires for x in gateway.leases() if x.state == "bound"]
         assert guest.dhcp()["address"] == "192.168.65.3"
         (renewed,) = [x.expires for x in gateway.leases() if x.state == "bound"]
-        assert first is not None and renewed is not None and abs(renewed - time.time() - 3600) < 60
+        assert first is not None
+        assert renewed is not None
+        assert abs(renewed - time.time() - 3600) < 60
     with network("02:00:00:00:00:22") as (gateway, guest):
         found = {str(x.address): x for x in gateway.leases()}
         assert found["192.168.65.3"].mac == bytes([2, 0, 0, 0, 0, 0x21])

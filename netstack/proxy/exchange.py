@@ -174,7 +174,11 @@ class Exchange:
         talk = self.talk
         settings = talk.server.settings
         self._head = request.method == b"HEAD"
-        if talk.explicit and request.method in (b"GET", b"HEAD") and request.target.partition(b"?")[0] in PATHS:
+        if (
+            talk.explicit
+            and request.method in (b"GET", b"HEAD")
+            and request.target.partition(b"?")[0] in PATHS
+        ):
             return await self._answer(pac_page(settings, talk.server.plan))
         try:
             target = target_of(request, None if talk.explicit else talk.dialled)

@@ -41,14 +41,17 @@ def pac_text(settings: ProxySettings, plan: Plan) -> str:
 
     Prefixes of IPv6, which the dialect cannot compare with, are left to the proxy: it goes straight to them itself.
     """
-    taken = ["http"] * bool(settings.http) + ["https", "ws", "wss"] * bool(settings.https)  # WebSocket takes a tunnel
+    taken = ["http"] * bool(settings.http) + ["https", "ws", "wss"] * bool(
+        settings.https
+    )  # WebSocket takes a tunnel
     lines = ["function FindProxyForURL(url, host) {"]
     if taken:
         excluded = Hosts((*settings.no_proxy.items, *parse_hosts(plan.no_proxy()).items))
         conditions = [test for item in excluded.items if (test := _test(item))]
         lines += [
             '    var scheme = url.substring(0, url.indexOf(":")).toLowerCase();',
-            '    var port = (/^[^:]+:\\/\\/(?:[^\\/?#]*@)?(?:\\[[^\\]]*\\]|[^:\\/?#]*):(\\d+)/.exec(url) || [])[1] || "";',
+            "    var place = /^[^:]+:\\/\\/(?:[^\\/?#]*@)?(?:\\[[^\\]]*\\]|[^:\\/?#]*):(\\d+)/.exec(url);",
+            '    var port = place ? place[1] : "";',
             '    if (port === "") port = scheme === "https" || scheme === "wss" ? "443" : "80";',
             "    var numeric = /^\\d+\\.\\d+\\.\\d+\\.\\d+$/.test(host);",
             "    host = host.toLowerCase();",
@@ -64,7 +67,9 @@ def pac_text(settings: ProxySettings, plan: Plan) -> str:
 
 def _test(item: object) -> str:
     """One entry of a list of hosts as a condition, "" for what is left to the proxy."""
-    network, name, below, glob, port = (getattr(item, k) for k in ("network", "name", "below", "glob", "port"))
+    network, name, below, glob, port = (
+        getattr(item, k) for k in ("network", "name", "below", "glob", "port")
+    )
     if network is not None and network.version == 4:
         test = f'(numeric && isInNet(host, "{network.network_address}", "{network.netmask}"))'
     elif network is not None:

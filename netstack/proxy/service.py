@@ -210,7 +210,7 @@ class ProxyService:
 
     @property
     def pac_url(self) -> str:
-        """That of the proxy auto-configuration file which tells clients of the proxies in force; "" while there are none."""
+        """Of the proxy auto-configuration file that tells clients of the proxies in force; "" while there are none."""
         there = self.settings.http or self.settings.https
         return pac_url(self._config.gateway) if there and EXPLICIT_PORTS[0] in self._offered else ""
 

@@ -154,7 +154,17 @@ class DhcpServer(LeaseTable):
         if reserved is None and kind in (DISCOVER, REQUEST):
             self._adopt(key, mac, sent)
         client = _Client(
-            key, mac, sent, reserved, request, server, wanted, limit, self._lease_seconds(request), now, source_mac
+            key,
+            mac,
+            sent,
+            reserved,
+            request,
+            server,
+            wanted,
+            limit,
+            self._lease_seconds(request),
+            now,
+            source_mac,
         )
         if kind == DISCOVER:
             return self._discover(client)

@@ -66,13 +66,12 @@ def parse_who(text: bytes | str) -> Who:
 
 
 def _ids(text: str) -> tuple[bytes, ...]:
+    found: tuple[bytes, ...] = ()
     if _BYTES.fullmatch(text):
         found = (bytes.fromhex(text.replace(":", "")),)
     elif _TEXT.fullmatch(text):
         plain = text.encode()
         found = (plain, b"\0" + plain)  # dhclient sends it as it is, dhcpcd and others with the type
-    else:
-        found = ()
     if not found or len(found[0]) > MAX_ID:
         raise ConfigError(
             f"client identifier {text!r} is neither bytes such as ff:56:50:4d:98 nor text without spaces, "

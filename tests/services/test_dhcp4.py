@@ -602,7 +602,12 @@ class TestIdentifiers:
 
     def test_the_identifier_counts_before_the_hardware(self):
         server = DhcpServer(
-            settings_of(static=((f"id:{DUID.hex(':')}", "192.168.65.50", ""), ("02:00:00:00:00:01", "192.168.65.60", "")))
+            settings_of(
+                static=(
+                    (f"id:{DUID.hex(':')}", "192.168.65.50", ""),
+                    ("02:00:00:00:00:01", "192.168.65.60", ""),
+                )
+            )
         )
         assert Client(server, 1, client_id=DUID).join() == ip(50)
         assert Client(server, 1, client_id=b"\0no").join() == ip(60)
@@ -626,7 +631,9 @@ class TestIdentifiers:
         assert Client(server, 1, client_id=b"\1" + mac(1)).join() == ip(3)
         assert Client(server, 1, client_id=b"\0a").join() == ip(4)
         assert Client(server, 1, client_id=b"\0b").join() == ip(5)
-        assert [Client(server, 1, client_id=i).renew(ip(n)).message_type for i, n in ((b"\0a", 4), (b"\0b", 5))] == [
+        assert [
+            Client(server, 1, client_id=i).renew(ip(n)).message_type for i, n in ((b"\0a", 4), (b"\0b", 5))
+        ] == [
             ACK,
             ACK,
         ]
@@ -642,9 +649,13 @@ class TestIdentifiers:
 
 class TestLeaseTimes:
     def test_a_client_may_ask_for_less(self, server):
-        for asked, given in ((600, 600), (7200, 3600), (1, 120), (0xFFFFFFFF, 3600)):
+        for asked, got in ((600, 600), (7200, 3600), (1, 120), (0xFFFFFFFF, 3600)):
             offer = Client(server).discover(options={51: asked.to_bytes(4, "big")})
-            assert (offer.lease_time, offer.renewal_time, offer.rebinding_time) == (given, given // 2, given * 7 // 8)
+            assert (offer.lease_time, offer.renewal_time, offer.rebinding_time) == (
+                got,
+                got // 2,
+                got * 7 // 8,
+            )
         c = Client(server)
         assert c.select(ip(3), options={51: (600).to_bytes(4, "big")}).lease_time == 600
         assert server.leases()[0].expires == 600
@@ -662,7 +673,7 @@ class TestConflicts:
         server = DhcpServer(settings_of(), lambda: speakers)
         assert Client(server, 1).join() == ip(4), "where it speaks itself it is at home"
         assert server.conflicts == 1
-        assert [(x.address, x.mac, x.state) for x in server.leases()][0] == (ip(3), mac(77), "declined")
+        assert next((x.address, x.mac, x.state) for x in server.leases()) == (ip(3), mac(77), "declined")
         assert Client(server, 2).discover(requested=ip(3)).yiaddr == ip(5)
         speakers[int(ip(9))] = mac(77)
         assert Client(server, 3).discover(requested=ip(9)).yiaddr == ip(6)

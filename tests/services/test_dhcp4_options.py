@@ -43,7 +43,9 @@ def test_a_default_route_of_ones_own_replaces_the_gateway() -> None:
 
 
 def offer(asked: bytes | None, limit: int | None = None) -> dict[int, bytes]:
-    options = service_options(("192.168.65.7", "10.0.0.1"), ROUTES, "http://192.168.65.2/wpad.dat", "none", ROUTER)
+    options = service_options(
+        ("192.168.65.7", "10.0.0.1"), ROUTES, "http://192.168.65.2/wpad.dat", "none", ROUTER
+    )
     server = DhcpServer(
         DhcpSettings(
             server=ROUTER,
