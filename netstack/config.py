@@ -58,8 +58,14 @@ class Config:
     lease_seconds: int = 86400  #: how long an address is lent by DHCP, seconds
     dhcp_ntp: tuple[str, ...] = ()  #: addresses of time servers, DHCP option 42
     dhcp_routes: tuple[str, ...] = ()  #: PREFIX=ROUTER, DHCP option 121; the default route is added
-    dhcp_wpad: str = ""  #: URL of a proxy auto-configuration file, DHCP option 252
-    leases: tuple[tuple[str, str, str], ...] = ()  #: static (MAC, address, name or "")
+    #: URL of a proxy auto-configuration file, DHCP option 252; None: the gateway's own while there is a proxy, "" none
+    dhcp_wpad: str | None = None
+    dhcp_captive_portal: str = (
+        ""  #: https URL of a captive portal's API, DHCP option 114; "none": there is none
+    )
+    #: static (who, address, name or ""); who: a MAC, id:CLIENT-ID, or both with a comma between
+    leases: tuple[tuple[str, str, str], ...] = ()
+    state: str | None = None  #: directory where leases are kept across restarts
     pcap: str | None = None  #: capture file, "-" for standard output
     pcap_ring: str = ""  #: such as "10x64MB": a ring of files instead, of that size
     pcap_snaplen: int = 0  #: bytes of a frame that are kept; 0 = all

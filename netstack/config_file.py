@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .config import Config, parse_mac
+from .config import Config
 from .errors import ConfigError
 
 __all__ = ["ServiceConfig", "load", "parse_guest", "to_toml"]
@@ -62,22 +62,33 @@ _NETWORK = {f.name for f in fields(Config)}
 _SERVICE = {f.name for f in fields(ServiceConfig)} - {"network"}
 _TYPES: dict[str, Any] = {**typing.get_type_hints(Config), **typing.get_type_hints(ServiceConfig)}
 _TYPES["network"] = str
-_GUEST_KEYS = ("mac", "address", "name")
+_GUEST_KEYS = ("mac", "client_id", "address", "name")
 KEYS = tuple(sorted(_NETWORK | _SERVICE | {"guest"}))
 
 
 def parse_guest(text: str) -> tuple[str, str, str]:
-    """A static lease from ``MAC=IP`` or ``MAC=IP,NAME``.
+    """A static lease from ``WHO=IP`` or ``WHO=IP,NAME``; WHO: a MAC, id:CLIENT-ID, or both with a comma between.
 
     Raises:
         ConfigError: it is not one.
     """
-    mac, equals, rest = text.partition("=")
+    who, equals, rest = text.rpartition("=")  # an identifier may have one in it
     address, _, name = rest.partition(",")
     if not equals or not address:
-        raise ConfigError(f"guest {text!r} is not MAC=ADDRESS or MAC=ADDRESS,NAME")
-    parse_mac("guest", mac)
-    return mac, address, name
+        raise ConfigError(
+            f"guest {text!r} is not MAC=ADDRESS, id:CLIENT-ID=ADDRESS or MAC,id:CLIENT-ID=ADDRESS, perhaps with ,NAME"
+        )
+    _check_who(who, "guest")
+    return who, address, name
+
+
+def _check_who(who: str, where: str) -> None:
+    from .services.dhcp4_clients import parse_who
+
+    try:
+        parse_who(who)
+    except ConfigError as err:
+        raise ConfigError(f"{where}: {err}") from None
 
 
 def unknown(key: str, known: typing.Iterable[str], where: str) -> ConfigError:
@@ -125,11 +136,12 @@ def _guests(value: object, where: str) -> list[tuple[str, str, str]]:
         for key in entry:
             if key not in _GUEST_KEYS:
                 raise unknown(key, _GUEST_KEYS, f"{where}: guest")
-        mac, address, name = (entry.get(key, "") for key in _GUEST_KEYS)
-        if not all(isinstance(text, str) for text in (mac, address, name)) or not mac or not address:
-            raise ConfigError(f"{where}: a guest needs mac and address, as text")
-        parse_mac("guest", mac)
-        out.append((mac, address, name))
+        mac, client_id, address, name = texts = [entry.get(key, "") for key in _GUEST_KEYS]
+        if not all(isinstance(text, str) for text in texts) or not (mac or client_id) or not address:
+            raise ConfigError(f"{where}: a guest needs address, and mac or client_id or both, as text")
+        who = ",".join([mac] * bool(mac) + [f"id:{client_id}"] * bool(client_id))
+        _check_who(who, f"{where}: guest")
+        out.append((who, address, name))
     return out
 
 
@@ -178,8 +190,13 @@ def to_toml(config: ServiceConfig) -> str:
         if f.name == "host_alias":
             value = value or ""
         lines.append(f"# {f.name} is not set" if value is None else f"{f.name} = {_value(value)}")
-    for mac, address, name in config.network.leases:
-        lines += ["", "[[guest]]", f"mac = {_value(mac)}", f"address = {_value(address)}"]
+    for who, address, name in config.network.leases:
+        mac, _, client_id = ("," + who).rpartition(",id:")
+        if not _:
+            mac, client_id = who, ""
+        lines += ["", "[[guest]]"]
+        lines += [f"{k} = {_value(v)}" for k, v in (("mac", mac.strip(",")), ("client_id", client_id)) if v]
+        lines.append(f"address = {_value(address)}")
         if name:
             lines.append(f"name = {_value(name)}")
     return "\n".join(lines) + "\n"

@@ -115,6 +115,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMe
                 self.serve_socks(place)
         except BaseException:
             self._close_socks()
+            self._close_store()
             self._routes.close()
             if self._loop is not None:
                 self._loop.stop()
@@ -202,6 +203,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMe
         for thread in self._threads:
             thread.join()
         self._close_socks()
+        self._close_store()
         if self._loop is not None:
             self._loop.stop()
         if self._listeners is not None:
@@ -242,7 +244,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMe
         return (
             self._engine.counters()
             | {f"dhcp_{k}": v for k, v in dhcp.items()}
-            | {"dhcp_spoofed": self._dhcp_spoofed}
+            | self._dhcp_counters()
             | self.dns.counters()
             | self._proxy_counters()
         )

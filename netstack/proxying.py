@@ -58,6 +58,10 @@ class ProxyMethods(ReachMethods):
         self._prefixes[owner] = prefixes
         self._engine.set_prefixes([prefix for each in self._prefixes.values() for prefix in each])
 
+    def _wpad(self) -> str:
+        """The URL of the gateway's own proxy auto-configuration file while there is a proxy to be told of, else ""."""
+        return self._proxy.pac_url if self._proxy is not None else ""
+
     def _address_of(self, name: str) -> str | None:
         with self._lock:
             leases = self._dhcp.leases() if self._dhcp is not None else ()

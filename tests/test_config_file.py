@@ -24,6 +24,15 @@ log_format = "json"
 mac = "02:00:00:00:00:07"
 address = "192.168.65.7"
 name = "web"
+
+[[guest]]
+client_id = "ff:00:01"
+address = "192.168.65.8"
+
+[[guest]]
+mac = "02:00:00:00:00:09"
+client_id = "db-1"
+address = "192.168.65.9"
 """
 
 
@@ -40,7 +49,11 @@ def test_a_file(tmp_path: Path) -> None:
     assert config.network.mtu == 9000
     assert config.network.host_alias is None
     assert config.network.udp_idle_one_way == 5.0
-    assert config.network.leases == (("02:00:00:00:00:07", "192.168.65.7", "web"),)
+    assert config.network.leases == (
+        ("02:00:00:00:00:07", "192.168.65.7", "web"),
+        ("id:ff:00:01", "192.168.65.8", ""),
+        ("02:00:00:00:00:09,id:db-1", "192.168.65.9", ""),
+    )
 
 
 def test_what_is_printed_is_read_back(tmp_path: Path) -> None:
@@ -64,7 +77,11 @@ def test_every_option_has_its_key() -> None:
         ("listen = ['hyperkitt:/x']", "did you mean hyperkit"),
         ("log_format = 'xml'", "text or json"),
         ("[[guest]]\nmac = '02:00:00:00:00:07'\nadress = '1.2.3.4'", "did you mean address"),
-        ("[[guest]]\nmac = '02:00:00:00:00:07'", "mac and address"),
+        ("[[guest]]\nmac = '02:00:00:00:00:07'", "needs address, and mac or client_id"),
+        (
+            "[[guest]]\nmac = '02:00:00:00:00:07'\nclient_id = 'x'\naddress = '192.168.65.7'",
+            "client identifier 'x'",
+        ),
         ("guest = 1", "list of tables"),
         ("mtu =", "not TOML"),
     ],
@@ -83,7 +100,10 @@ def test_no_file(tmp_path: Path) -> None:
 def test_guests() -> None:
     assert parse_guest("02:00:00:00:00:07=192.168.65.7,web") == ("02:00:00:00:00:07", "192.168.65.7", "web")
     assert parse_guest("02:00:00:00:00:07=192.168.65.7")[2] == ""
-    for wrong in ("", "02:00:00:00:00:07", "x=192.168.65.7", "02:00:00:00:00:07="):
+    assert parse_guest("id:ff:00:01=192.168.65.7,web") == ("id:ff:00:01", "192.168.65.7", "web")
+    assert parse_guest("id:a=b=192.168.65.7")[0] == "id:a=b"
+    assert parse_guest("02:00:00:00:00:07,id:web=192.168.65.7")[0] == "02:00:00:00:00:07,id:web"
+    for wrong in ("", "02:00:00:00:00:07", "id:=192.168.65.7", "x=192.168.65.7", "02:00:00:00:00:07="):
         with pytest.raises(ConfigError):
             parse_guest(wrong)
 

@@ -19,7 +19,7 @@ PURE = {"tcp", "iface", "services", "switch"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
-    "config_file": {"config", "link.spec", "publish_all"},
+    "config_file": {"config", "link.spec", "publish_all", "services.dhcp4_clients"},
     "wire": set(),
     "storage": set(),
     "host": set(),
@@ -55,7 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The gateway's parts, one to a task; they meet in netstack.Gateway.
     "guests": {"config", "log", "names", "pending", "link", "host", "control.listeners"},
     "socks": {"config", "log", "pending", "publish", "reach", "control.socks"},
-    "names": {"config", "log", "engine", "reach", "services", "nameservice"},
+    "names": {"config", "log", "engine", "reach", "services", "nameservice", "lease_store", "host.boot"},
+    "lease_store": {"log", "host.boot", "services.dhcp4_leases"},
     "pending": {
         "config",
         "log",

@@ -15,8 +15,9 @@ __all__ = ["command", "lease_table"]
 def lease_table(leases: list[dict[str, Any]]) -> None:
     """Prints leases."""
     now = time.time()
+    ids = any(lease["client_id"] for lease in leases)
     table(
-        ("ADDRESS", "MAC", "NAME", "STATE", ">EXPIRES"),
+        ("ADDRESS", "MAC", "NAME", "STATE", ">EXPIRES", *(("CLIENT ID",) if ids else ())),
         (
             (
                 lease["address"],
@@ -24,6 +25,7 @@ def lease_table(leases: list[dict[str, Any]]) -> None:
                 lease["name"],
                 lease["state"],
                 "never" if lease["expires"] is None else f"{max(0, lease['expires'] - now):.0f}s",
+                *((lease["client_id"],) if ids else ()),
             )
             for lease in leases
         ),
@@ -49,21 +51,37 @@ def leases(ctx: click.Context, instance: str | None, in_json: bool) -> int:
     return 0
 
 
-@leases.command("reserve", epilog="Example: netstack leases reserve 02:00:00:00:00:07 192.168.65.7 web")
-@click.argument("mac")
+@leases.command(
+    "reserve",
+    epilog="""\b
+Examples:
+  netstack leases reserve 02:00:00:00:00:07 192.168.65.7 web
+  netstack leases reserve id:ff:56:50:4d:98:00:02 192.168.65.8 db""",
+)
+@click.argument("who")
 @click.argument("address", required=False)
 @click.argument("name", required=False, default="")
 @instance_options
-def reserve(mac: str, address: str | None, name: str, instance: str | None, in_json: bool) -> int:
-    """Tie an address to a MAC for good: ADDRESS, or the one it has, or a free one. NAME becomes resolvable."""
+def reserve(who: str, address: str | None, name: str, instance: str | None, in_json: bool) -> int:
+    """Tie an address to a client for good: ADDRESS, or the one it has, or a free one. NAME becomes resolvable.
+
+    WHO is a MAC, id:CLIENT-ID or MAC,id:CLIENT-ID.
+    """
     from netstack.control.client import choose
 
-    answer = choose(instance).ask("POST", "/v1/leases", {"mac": mac, "address": address, "name": name})
+    answer = choose(instance).ask("POST", "/v1/leases", {**_client(who), "address": address, "name": name})
     if in_json:
         as_json(answer)
     else:
         lease_table([answer])
     return 0
+
+
+def _client(who: str) -> dict[str, str]:
+    if who.startswith("id:"):
+        return {"client_id": who.removeprefix("id:")}
+    mac, _, client_id = who.partition(",id:")
+    return {"mac": mac, "client_id": client_id}
 
 
 @leases.command("release")

@@ -115,6 +115,13 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, object, str | None, str], ...] = (
         "connections to any port of any guest (can be repeated).",
     ),
     (
+        ("--state",),
+        "text",
+        None,
+        "DIR",
+        "Keep leases in this directory across restarts; it is made where it is missing.",
+    ),
+    (
         ("--gateway-forwards",),
         "text",
         None,

@@ -39,6 +39,10 @@ PLACES = (
     "Where guests come in (can be repeated): hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, unixgram:PATH, "
     "udp:HOST:PORT, bess:PATH, hyperkit+vsock:PORT, stdio:KIND, fd:KIND:N."
 )
+GUEST = (
+    "A static lease for a MAC, for id:CLIENT-ID (bytes such as ff:00:01, or text), or for MAC,id:CLIENT-ID "
+    "(can be repeated)."
+)
 SOURCES = "Addresses a guest may speak from: those given to it, those no other has, or any."
 EVENTS = "Write a line of JSON for each event to a descriptor, file or Unix socket."
 
@@ -52,7 +56,7 @@ _OPTIONS = (
     ),
     click.option("--listen", multiple=True, metavar="PLACE", help=PLACES),
     click.option("--tap", multiple=True, metavar="NAME", help="Open this TAP here (can be repeated)."),
-    click.option("--guest", multiple=True, metavar="MAC=IP[,NAME]", help="A static lease (can be repeated)."),
+    click.option("--guest", multiple=True, metavar="WHO=IP[,NAME]", help=GUEST),
     click.option(
         "--expose",
         multiple=True,

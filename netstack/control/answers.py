@@ -73,6 +73,7 @@ class Guest(Message):
     name: str
     state: str
     expires: float | None
+    client_id: str  #: in hexadecimal with colons, "" for none
 
 
 class Link(Message):
@@ -96,11 +97,12 @@ class Leases(Message):
 
 
 class Reserve(Message):
-    """An address (null: the one it has, or a free one) for a MAC, and a name for the address."""
+    """An address (null: the one it has, or a free one) for a MAC, a client identifier or both, and a name for it."""
 
-    mac: str
+    mac: str = ""
     address: str | None = None
     name: str = ""
+    client_id: str = ""
 
 
 class AddName(Message):

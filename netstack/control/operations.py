@@ -133,12 +133,13 @@ class Operations:
         return answers.Leases([guest_of(lease) for lease in self._gateway.leases()])
 
     def reserve(self, wanted: answers.Reserve) -> answers.Guest:
-        """Ties an address to a MAC.
+        """Ties an address to a client.
 
         Raises:
             ConfigError: it cannot be done.
         """
-        return guest_of(self._gateway.reserve(wanted.mac, wanted.address, wanted.name))
+        who = [wanted.mac] * bool(wanted.mac) + [f"id:{wanted.client_id}"] * bool(wanted.client_id)
+        return guest_of(self._gateway.reserve(",".join(who), wanted.address, wanted.name))
 
     def release_lease(self, address: str) -> None:
         """Frees an address.
@@ -274,7 +275,10 @@ class Operations:
 
 def guest_of(lease: Lease) -> answers.Guest:
     """A lease as the API shows it."""
-    return answers.Guest(str(lease.address), lease.mac.hex(":"), lease.name, lease.state, lease.expires)
+    identifier = lease.client_id.hex(":")
+    return answers.Guest(
+        str(lease.address), lease.mac.hex(":"), lease.name, lease.state, lease.expires, identifier
+    )
 
 
 def capture_of(found: dict[str, Any]) -> answers.Capture:

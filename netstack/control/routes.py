@@ -130,11 +130,11 @@ ROUTES = (
         "POST",
         "/v1/leases",
         "reserve",
-        "Tie an address to a MAC for good",
+        "Tie an address to a MAC or a client identifier for good",
         answers.Guest,
         201,
         answers.Reserve,
-        errors={400: "The MAC, the address or the name cannot be, or the address is another's"},
+        errors={400: "The MAC, identifier, address or name cannot be, or the address is another's"},
     ),
     Route(
         "DELETE",

@@ -20,6 +20,7 @@ from .http import (
     upgrade_of,
     via_of,
 )
+from .pac import PATHS, pac_page
 from .pages import Page, page
 from .streams import DialError, has_gone, receive, send
 
@@ -155,7 +156,8 @@ class Exchange:
                         status_code=answer.status, headers=list(answer.headers), reason=answer.reason
                     )
                 )
-                await self._say(h11.Data(data=answer.body))
+                if not self._head:
+                    await self._say(h11.Data(data=answer.body))
                 await self._say(h11.EndOfMessage())
         return False
 
@@ -171,6 +173,13 @@ class Exchange:
             return False
         talk = self.talk
         settings = talk.server.settings
+        self._head = request.method == b"HEAD"
+        if (
+            talk.explicit
+            and request.method in (b"GET", b"HEAD")
+            and request.target.partition(b"?")[0] in PATHS
+        ):
+            return await self._answer(pac_page(settings, talk.server.plan))
         try:
             target = target_of(request, None if talk.explicit else talk.dialled)
             if has_passed(request, talk.server.pseudonym):
@@ -419,6 +428,7 @@ class Exchange:
             link.sock, self.guest.trailing_data[0], (data or b"") + link.http.trailing_data[0]
         )
 
+    _head = False  # the request wants no body of the answer
     _silent = True  # nothing of the response has come yet
     _had_body = False
     _cut_short = False  # the answer has come, and the rest of the request is not wanted

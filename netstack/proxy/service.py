@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from . import sources
+from .pac import pac_url
 from .plan import EXPLICIT_PORTS, Plan
 from .settings import ProxySettings
 
@@ -206,6 +207,12 @@ class ProxyService:
                 )
             else:
                 self._offered.add(port)
+
+    @property
+    def pac_url(self) -> str:
+        """Of the proxy auto-configuration file that tells clients of the proxies in force; "" while there are none."""
+        there = self.settings.http or self.settings.https
+        return pac_url(self._config.gateway) if there and EXPLICIT_PORTS[0] in self._offered else ""
 
     # --- connections
 

@@ -1,30 +1,30 @@
 """A DHCPv4 server (RFC 2131, 2132), sans-IO: messages and the time go in, replies come out.
 
 Who a client is: its client identifier (option 61), else its hardware address (RFC 2131 section 4.2). An
-identifier that only repeats the hardware address is the same client. An address stays with its client after
-the lease has ended, until the pool has no other left: a client that returns finds its old one.
+identifier that only repeats the hardware address is the same client. Who has which address is in
+:mod:`.dhcp4_leases`. What a message is (RFC 2131 table 4)::
 
-The life of an address in the pool::
+    DISCOVER                                              -> OFFER, or silence when no address is left
+    REQUEST   server identifier, requested address        SELECTING     -> ACK, NAK
+              requested address                           INIT-REBOOT   -> ACK, NAK, silence for an unknown client
+              ciaddr (by unicast or broadcast)            RENEWING, REBINDING -> ACK, NAK
+    DECLINE   server identifier, requested address        somebody else uses it
+    RELEASE   server identifier, ciaddr
+    INFORM    ciaddr                                      -> ACK without a lease
 
-    free      DISCOVER -> offered
-    offered   REQUEST -> bound        not taken in time, or another server chosen -> kept
-    bound     RELEASE, or its time is over -> kept for the client that had it
-    kept      the pool has no other address left -> free
-    any       DECLINE -> declined     its time is over -> free
-
+A client may ask for a shorter lease (option 51), down to two minutes. T1 and T2 are half and seven eighths of it.
 Every message moves exactly one counter of :attr:`DhcpServer.counters`.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 
-from netstack.errors import ConfigError, WireError
+from netstack.errors import WireError
+from netstack.services.dhcp4_clients import ETHERNET, client_name
+from netstack.services.dhcp4_leases import Binding, DhcpSettings, Lease, LeaseTable, Reservation
 from netstack.services.dhcp4_options import CLASSLESS_ROUTES, ROUTER
 from netstack.wire.dhcp4 import (
     ACK,
@@ -44,70 +44,10 @@ SERVER_PORT = 67
 CLIENT_PORT = 68
 BROADCAST = IPv4Address("255.255.255.255")
 BROADCAST_MAC = b"\xff" * 6
-ETHERNET = 1
 SUBNET_MASK = 1
 IP_AND_UDP = 28  # bytes of headers that option 57 counts in
 SMALLEST_PACKET = 576  # what every client takes (RFC 2131 section 2)
-MAX_ADDRESSES = 65536  # of the pool and the static ones together: what the tables may grow to
-
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class DhcpSettings:
-    """What the server hands out. Addresses may be given as text.
-
-    Raises:
-        ConfigError: a value cannot be used; the message names it.
-    """
-
-    server: IPv4Address  #: our own address, option 54
-    network: IPv4Network
-    first: IPv4Address  #: pool, inclusive
-    last: IPv4Address
-    routers: tuple[IPv4Address, ...] = ()
-    dns_servers: tuple[IPv4Address, ...] = ()
-    domain: str = ""  #: empty: option 15 is not sent
-    mtu: int = 1500  #: bytes; 0: option 26 is not sent
-    lease_seconds: int = 86400
-    offer_seconds: float = 60.0  #: how long an offer is held
-    decline_seconds: float = 600.0  #: how long an address that somebody else uses stays out of the pool
-    static: tuple[tuple[str, str, str], ...] = ()  #: (MAC, address, name or "")
-    excluded: tuple[IPv4Address, ...] = ()  #: never given away, besides the server's own
-    extra: tuple[tuple[int, bytes], ...] = ()  #: more options (code, data), sent when asked for
-
-    def __post_init__(self) -> None:
-        """Turns text into addresses and checks that they fit together."""
-
-        def put(key: str, value: object) -> None:
-            object.__setattr__(self, key, value)
-
-        try:
-            put("network", IPv4Network(self.network))
-            for key in ("server", "first", "last"):
-                put(key, IPv4Address(getattr(self, key)))
-            for key in ("routers", "dns_servers", "excluded"):
-                put(key, tuple(IPv4Address(a) for a in getattr(self, key)))
-        except ValueError as err:
-            raise ConfigError(f"DHCP settings: {err}") from None
-        for key in ("server", "first", "last"):
-            if getattr(self, key) not in self.network:
-                raise ConfigError(f"DHCP {key} {getattr(self, key)} is not inside network {self.network}")
-        if self.first > self.last:
-            raise ConfigError(f"DHCP pool: {self.first} lies behind {self.last}")
-        if int(self.last) - int(self.first) >= MAX_ADDRESSES:
-            raise ConfigError(
-                f"DHCP pool {self.first} to {self.last} holds more than {MAX_ADDRESSES} addresses"
-            )
-        if not 1 <= self.lease_seconds <= 0xFFFFFFFF:
-            raise ConfigError(f"DHCP lease_seconds {self.lease_seconds} must be 1 to 4294967295")
-        if self.mtu and not 68 <= self.mtu <= 0xFFFF:
-            raise ConfigError(f"DHCP mtu {self.mtu} must be 0, or 68 to 65535")
-        if not self.domain.isascii() or len(self.domain) > 253:
-            raise ConfigError(f"DHCP domain {self.domain!r} must be ASCII of at most 253 characters")
-        for code, _ in self.extra:
-            if not 1 <= code <= 254 or code in (50, 51, 52, 53, 54, 55, 57, 58, 59, 61, 82):
-                raise ConfigError(f"DHCP option {code} cannot be set")
+SHORTEST_LEASE = 120  # seconds, for a client that asks for less, unless all leases are shorter
 
 
 @dataclass(frozen=True)
@@ -122,36 +62,6 @@ class DhcpReply:
     address: IPv4Address
     port: int
     mac: bytes | None
-
-
-@dataclass(frozen=True)
-class Lease:
-    """One address of the server's table. ``expires`` is on the clock of ``handle``; None never ends."""
-
-    address: IPv4Address
-    mac: bytes  #: hardware address, or b"" where only the client identifier is known
-    client_id: bytes
-    name: str
-    state: str  #: "static", "offered", "bound", "kept" (for a client that may return) or "declined"
-    expires: float | None
-
-
-@dataclass(slots=True)
-class _Binding:
-    address: int
-    key: bytes  # of the client; b"" where there is none (declined)
-    mac: bytes
-    state: str
-    expires: float
-    name: str = ""
-
-
-@dataclass(slots=True)
-class _Reservation:
-    address: int
-    mac: bytes
-    name: str
-    seen: str = field(default="")  # the name that the client itself gave
 
 
 OUTCOMES = (
@@ -177,134 +87,28 @@ OUTCOMES = (
 )
 
 
-class DhcpServer:
+class DhcpServer(LeaseTable):
     """The server of one network: give it messages with :meth:`handle`, send what it returns.
+
+    Arguments as of :class:`~netstack.services.dhcp4_leases.LeaseTable`.
 
     Attributes:
         counters: outcome to count; the keys never change.
-        generation: moves when an address gets or loses a client or a name: :meth:`leases` has changed.
     """
 
-    def __init__(self, settings: DhcpSettings) -> None:
-        """An empty table but for the static leases.
-
-        Raises:
-            ConfigError: a static lease cannot be used.
-        """
-        self.settings = settings
+    def __init__(
+        self, settings: DhcpSettings, in_use: Callable[[], Mapping[int, bytes]] | None = None
+    ) -> None:
+        super().__init__(settings, in_use)
         self.counters = dict.fromkeys(OUTCOMES, 0)
-        self.generation = 0
-        self._bindings: dict[int, _Binding] = {}  # by address
-        self._clients: dict[bytes, _Binding] = {}  # by client, never a declined one
-        self._reserved: dict[bytes, _Reservation] = {}  # by hardware address
-        self._reserved_addresses: dict[int, _Reservation] = {}
-        self._ending: list[tuple[float, int]] = []  # heap of (expires, address), stale entries among them
-        self._next = int(settings.first)  # no address from here to the end of the pool was ever given
-        self._excluded = frozenset(
-            int(a)
-            for a in (
-                settings.server,
-                settings.network.network_address,
-                settings.network.broadcast_address,
-                *settings.excluded,
-            )
-        )
-        for mac, address, name in settings.static:
-            self.reserve(mac, address, name)
+        self._extra = dict(settings.extra)
 
-    # ------------------------------------------------------------------ static leases
-
-    def reserve(
-        self,
-        mac: bytes | str,
-        address: IPv4Address | str | None = None,
-        name: str = "",
-        now: float = 0.0,
-    ) -> IPv4Address:
-        """Ties an address to a hardware address for good, for a guest that is configured without DHCP too.
-
-        Without ``address`` the guest keeps the one it has, or gets a free one of the pool.
-
-        Raises:
-            ConfigError: not a MAC or name, an address outside the network, taken, or none left.
-        """
-        mac = _mac(mac)
-        if name and not _HOST_NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} is not a host name: letters, digits and hyphens, at most 63")
-        old = self._reserved.get(mac)
-        if address is None:
-            held = self._clients.get(_hardware_key(mac))
-            if old is not None:
-                wanted = old.address
-            elif held is not None:
-                wanted = held.address
-            else:
-                free = self._free_address(now)
-                if free is None:
-                    raise ConfigError(f"no address is left for {mac.hex(':')}: widen the pool")
-                wanted = free
+    def set_option(self, code: int, data: bytes) -> None:
+        """An option that clients get from now on; empty for none."""
+        if data:
+            self._extra[code] = data
         else:
-            try:
-                wanted = int(IPv4Address(address))
-            except ValueError:
-                raise ConfigError(f"{address!r} is not an IPv4 address") from None
-        text = IPv4Address(wanted)
-        if text not in self.settings.network or wanted in self._excluded:
-            raise ConfigError(
-                f"address {text} cannot be given to {mac.hex(':')}: it is not a guest's to have"
-            )
-        owner = self._reserved_addresses.get(wanted)
-        if owner is not None and owner.mac != mac:
-            raise ConfigError(f"address {text} already belongs to {owner.mac.hex(':')}")
-        if old is None and len(self._reserved) >= MAX_ADDRESSES:
-            raise ConfigError(f"more than {MAX_ADDRESSES} static leases")
-        self._forget(self._bindings.get(wanted))
-        self._vacate(self._clients.get(_hardware_key(mac)))
-        if old is not None:
-            del self._reserved_addresses[old.address]
-        entry = _Reservation(wanted, mac, name)
-        self._reserved[mac] = self._reserved_addresses[wanted] = entry
-        if old is not None:
-            self._return(old.address)
-        self.generation += 1
-        return text
-
-    def unreserve(self, mac: bytes | str) -> bool:
-        """Gives a static address back to the pool; False when there was none."""
-        entry = self._reserved.pop(_mac(mac), None)
-        if entry is None:
-            return False
-        del self._reserved_addresses[entry.address]
-        self._return(entry.address)
-        self.generation += 1
-        return True
-
-    def release(self, address: IPv4Address) -> bool:
-        """Takes an address from its client, or a declined one back; False when it is nobody's."""
-        reserved = self._reserved_addresses.get(int(address))
-        if reserved is not None:
-            return self.unreserve(reserved.mac)
-        held = self._bindings.get(int(address))
-        if held is None or (held.state == "kept" and not held.key):
-            return False
-        self._vacate(held)
-        self.generation += 1
-        return True
-
-    def leases(self, now: float | None = None) -> list[Lease]:
-        """Every address in the table, by address. With ``now``, a lease that has ended shows as ``kept``."""
-        out = [
-            Lease(IPv4Address(r.address), r.mac, b"", r.name or r.seen, "static", None)
-            for r in self._reserved.values()
-        ]
-        for b in self._bindings.values():
-            if b.state == "kept" and not b.key:
-                continue
-            over = now is not None and b.expires <= now and b.state in ("offered", "bound")
-            identifier = b"" if b.key == _hardware_key(b.mac) else b.key
-            state = "kept" if over else b.state
-            out.append(Lease(IPv4Address(b.address), b.mac, identifier, b.name, state, b.expires))
-        return sorted(out, key=lambda lease: lease.address)
+            self._extra.pop(code, None)
 
     # ------------------------------------------------------------------ messages
 
@@ -344,9 +148,24 @@ class DhcpServer:
         if request.htype == ETHERNET and len(chaddr) == 6 and chaddr[0] & 1:
             return "dropped_no_client", None
         mac = chaddr if request.htype == ETHERNET and len(chaddr) == 6 else b""
+        sent = client_id is not None
         key = client_id if client_id is not None else bytes([request.htype]) + chaddr
-        reserved = self._reserved.get(mac) if mac else None
-        client = _Client(key, mac, reserved, request, server, wanted, limit, now, source_mac)
+        reserved = self._reservation(key, mac, sent)
+        if reserved is None and kind in (DISCOVER, REQUEST):
+            self._adopt(key, mac, sent)
+        client = _Client(
+            key,
+            mac,
+            sent,
+            reserved,
+            request,
+            server,
+            wanted,
+            limit,
+            self._lease_seconds(request),
+            now,
+            source_mac,
+        )
         if kind == DISCOVER:
             return self._discover(client)
         if kind == REQUEST:
@@ -359,25 +178,32 @@ class DhcpServer:
             return self._inform(client)
         return "dropped_unexpected_type", None
 
+    def _lease_seconds(self, request: DhcpMessage) -> int:
+        """What the client asks for, within limits (RFC 2131 section 4.3.1)."""
+        longest = self.settings.lease_seconds
+        asked = request.lease_time
+        return longest if asked is None else max(min(asked, longest), min(SHORTEST_LEASE, longest))
+
     def _discover(self, c: _Client) -> tuple[str, DhcpReply | None]:
         if c.reserved is not None:
             address = c.reserved.address
-            self._note_name(c)
+            self._note_name(c.reserved, c)
             return "offered", self._reply(c, OFFER, address)
         held = self._clients.get(c.key)
-        if held is not None and not self._may_have(held.address, c.key, c.now):
+        if held is not None and not self._may_have(held.address, c.key, c.mac, c.now):
             held = None
         if held is not None:
             address = held.address
-        elif c.wanted is not None and self._may_have(int(c.wanted), c.key, c.now):
+        elif c.wanted is not None and self._may_have(int(c.wanted), c.key, c.mac, c.now):
             address = int(c.wanted)
         else:
-            free = self._free_address(c.now)
+            free = self._free_address(c.now, c.mac)
             if free is None:
                 return "dropped_exhausted", None
             address = free
         if held is None or held.state != "bound" or held.expires <= c.now:
-            self._bind(c, address, "offered", c.now + self.settings.offer_seconds)
+            until = c.now + self.settings.offer_seconds
+            self._bind(c.key, c.mac, c.sent, client_name(c.request), address, "offered", until)
         return "offered", self._reply(c, OFFER, address)
 
     def _request(self, c: _Client) -> tuple[str, DhcpReply | None]:
@@ -426,7 +252,7 @@ class DhcpServer:
             known = c.reserved is not None and c.reserved.address == int(c.wanted)
             return "declined" if known else "ignored_unknown_client"
         self._forget(held)
-        self._keep(_Binding(held.address, b"", held.mac, "declined", c.now + self.settings.decline_seconds))
+        self._keep(Binding(held.address, b"", held.mac, "declined", c.now + self.settings.decline_seconds))
         self.generation += 1
         return "declined"
 
@@ -435,6 +261,10 @@ class DhcpServer:
             return "ignored_other_server"
         address = int(c.request.ciaddr)
         if c.reserved is not None and c.reserved.address == address:
+            if c.reserved.mac != c.reserved.who.mac:  # of whoever had it until now
+                c.reserved.mac = c.reserved.who.mac
+                self._changed.add(address)
+                self.generation += 1
             return "released"
         held = self._clients.get(c.key)
         if held is None or held.address != address:
@@ -451,96 +281,29 @@ class DhcpServer:
             return "dropped_contradictory", None
         return "acked_inform", self._reply(c, ACK, 0)
 
-    # ------------------------------------------------------------------ addresses
-
-    def _in_pool(self, address: int) -> bool:
-        return (
-            int(self.settings.first) <= address <= int(self.settings.last) and address not in self._excluded
-        )
-
-    def _may_have(self, address: int, key: bytes, now: float) -> bool:
-        """Whether a client without a static lease can get this address."""
-        if not self._in_pool(address) or address in self._reserved_addresses:
-            return False
-        held = self._bindings.get(address)
-        return held is None or (held.key == key and held.key != b"") or held.expires <= now
-
     def _grant(self, c: _Client, address: int) -> bool:
         if c.reserved is not None:
             if address != c.reserved.address:
                 return False
-            self._note_name(c)
+            self._note_name(c.reserved, c)
+            if c.mac and c.reserved.mac != c.mac:
+                c.reserved.mac = c.mac
+                self._changed.add(address)
+                self.generation += 1
             return True
         held = self._clients.get(c.key)
-        if (held is not None and held.address != address) or not self._may_have(address, c.key, c.now):
+        if held is not None and held.address != address:
             return False
-        self._bind(c, address, "bound", c.now + self.settings.lease_seconds)
+        if not self._may_have(address, c.key, c.mac, c.now):
+            return False
+        self._bind(c.key, c.mac, c.sent, client_name(c.request), address, "bound", c.now + c.lease_seconds)
         return True
 
-    def _bind(self, c: _Client, address: int, state: str, expires: float) -> None:
-        held = self._clients.get(c.key)
-        name = _client_name(c.request) or (held.name if held is not None else "")
-        if held is not None and held.address == address:
-            if (held.state == "bound") != (state == "bound") or held.name != name or held.mac != c.mac:
-                self.generation += 1
-        else:
-            self._vacate(held)
-            self._forget(self._bindings.get(address))
-            self.generation += 1
-        self._keep(_Binding(address, c.key, c.mac, state, expires, name))
-
-    def _keep(self, b: _Binding) -> None:
-        self._bindings[b.address] = b
-        if b.key:
-            self._clients[b.key] = b
-        heapq.heappush(self._ending, (b.expires, b.address))
-        if len(self._ending) > 2 * len(self._bindings) + 64:
-            self._ending = [(x.expires, x.address) for x in self._bindings.values()]
-            heapq.heapify(self._ending)
-
-    def _forget(self, b: _Binding | None) -> None:
-        if b is not None:
-            self._bindings.pop(b.address, None)
-            if self._clients.get(b.key) is b:
-                del self._clients[b.key]
-
-    def _vacate(self, b: _Binding | None) -> None:
-        """Takes an address from its client and gives it back to the pool."""
-        if b is not None:
-            self._forget(b)
-            self._return(b.address)
-
-    def _return(self, address: int) -> None:
-        if address in self._reserved_addresses or not self._in_pool(address):
-            return
-        if address < self._next:  # else the walk through the untouched part of the pool finds it
-            self._keep(_Binding(address, b"", b"", "kept", -math.inf))
-
-    def _free_address(self, now: float) -> int | None:
-        """One that nobody ever had, else the one whose lease ended longest ago; None when all are in use."""
-        while self._next <= int(self.settings.last):
-            address = self._next
-            self._next += 1
-            taken = address in self._bindings or address in self._reserved_addresses
-            if not taken and self._in_pool(address):
-                return address
-        while self._ending:
-            expires, address = self._ending[0]
-            held = self._bindings.get(address)
-            if held is None or held.expires != expires:
-                heapq.heappop(self._ending)
-                continue
-            if expires > now:
-                return None
-            heapq.heappop(self._ending)
-            self._forget(held)
-            return address
-        return None
-
-    def _note_name(self, c: _Client) -> None:
-        name = _client_name(c.request)
-        if c.reserved is not None and name and name != c.reserved.seen:
-            c.reserved.seen = name
+    def _note_name(self, reserved: Reservation, c: _Client) -> None:
+        name = client_name(c.request)
+        if name and name != reserved.seen:
+            reserved.seen = name
+            self._changed.add(reserved.address)
             self.generation += 1
 
     # ------------------------------------------------------------------ replies
@@ -556,9 +319,9 @@ class DhcpServer:
         reply.message_type = kind
         reply.server_id = s.server
         if address:
-            reply.lease_time = s.lease_seconds
-            reply.renewal_time = s.lease_seconds // 2
-            reply.rebinding_time = s.lease_seconds * 7 // 8
+            reply.lease_time = c.lease_seconds
+            reply.renewal_time = c.lease_seconds // 2
+            reply.rebinding_time = c.lease_seconds * 7 // 8
         extra = DhcpMessage()
         extra.subnet_mask = s.network.netmask
         extra.routers = s.routers
@@ -570,7 +333,7 @@ class DhcpServer:
             extra.domain = s.domain
         if s.mtu:
             extra.mtu = s.mtu
-        extra.options.update(s.extra)
+        extra.options.update(self._extra)
         # A client that names no options, like VPNKit's, gets them all.
         asked: Iterable[int] = request.parameter_list or tuple(extra.options)
         # The mask before any router (RFC 2132 section 3.3), and routes before the router that they stand for.
@@ -631,35 +394,15 @@ class _Client:
 
     key: bytes
     mac: bytes
-    reserved: _Reservation | None
+    sent: bool  # key is the identifier that it sends
+    reserved: Reservation | None
     request: DhcpMessage
     server: IPv4Address | None
     wanted: IPv4Address | None
     limit: int | None
+    lease_seconds: int
     now: float
     source_mac: bytes | None
-
-
-def _hardware_key(mac: bytes) -> bytes:
-    return bytes([ETHERNET]) + mac
-
-
-def _mac(mac: bytes | str) -> bytes:
-    text = mac
-    if isinstance(mac, str):
-        try:
-            mac = bytes(int(part, 16) for part in mac.replace("-", ":").split(":"))
-        except ValueError:
-            mac = b""
-    if len(mac) != 6 or mac[0] & 1 or not any(mac):
-        raise ConfigError(f"{text!r} is not a unicast MAC address like 02:00:00:00:00:01")
-    return bytes(mac)
-
-
-def _client_name(request: DhcpMessage) -> str:
-    """The first label of the name that the client gives itself (option 12), "" where it is no host name."""
-    name = (request.hostname or "").split(".", 1)[0]
-    return name if _HOST_NAME.fullmatch(name) else ""
 
 
 def _echo_options(request: DhcpMessage, reply: DhcpMessage) -> None:

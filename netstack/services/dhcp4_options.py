@@ -11,6 +11,8 @@ __all__ = [
     "CLASSLESS_ROUTES",
     "NO_PORTAL",
     "ROUTER",
+    "WPAD",
+    "captive_portal",
     "classless_routes",
     "ntp_servers",
     "service_options",
@@ -29,14 +31,15 @@ MAX_DATA = 255  # bytes: one option, which the smallest message has room for
 
 
 def service_options(
-    ntp: Iterable[str], routes: Iterable[str], url: str, router: IPv4Address
+    ntp: Iterable[str], routes: Iterable[str], url: str | None, portal: str, router: IPv4Address
 ) -> tuple[tuple[int, bytes], ...]:
-    """(code, data) of each option that the settings ask for, and that there is no captive portal.
+    """(code, data) of each option that the settings ask for.
 
     Args:
         ntp: addresses of time servers.
         routes: each ``PREFIX=ROUTER``.
-        url: of a proxy auto-configuration file; "" for none.
+        url: of a proxy auto-configuration file; "", "off" or None for none.
+        portal: see :func:`captive_portal`.
         router: the default router.
 
     Raises:
@@ -46,7 +49,7 @@ def service_options(
         (NTP, ntp_servers(ntp)),
         (CLASSLESS_ROUTES, classless_routes(routes, router)),
         (WPAD, wpad(url)),
-        (CAPTIVE_PORTAL, NO_PORTAL),
+        (CAPTIVE_PORTAL, captive_portal(portal)),
     ]
     return tuple((code, data) for code, data in options if data)
 
@@ -96,23 +99,38 @@ def classless_routes(routes: Iterable[str], router: IPv4Address) -> bytes:
     return data
 
 
-def wpad(url: str) -> bytes:
-    """The URL of a proxy auto-configuration file.
+def wpad(url: str | None) -> bytes:
+    """The URL of a proxy auto-configuration file; without one, or for "off", empty.
 
     Raises:
         ConfigError: it is not an http or https URL, or too long.
     """
-    if not url:
+    if not url or url == "off":
         return b""
+    return _url("dhcp_wpad", url, ("http", "https"), "http://192.168.65.2/wpad.dat")
+
+
+def captive_portal(text: str) -> bytes:
+    """The URL of a captive portal's API (RFC 8908), or for "none" that there is no portal; "" or "off" says nothing.
+
+    Raises:
+        ConfigError: it is not an https URL, or too long.
+    """
+    if text in ("", "off"):
+        return b""
+    if text == "none":
+        return NO_PORTAL
+    return _url("dhcp_captive_portal", text, ("https",), "https://portal.example/api")
+
+
+def _url(key: str, url: str, schemes: tuple[str, ...], example: str) -> bytes:
     from urllib.parse import urlsplit  # costs start-up time
 
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        good = parts.scheme in schemes and bool(parts.hostname)
     except ValueError:
         good = False
     if not good or not all(33 <= ord(c) <= 126 for c in url) or len(url) > MAX_DATA:
-        raise ConfigError(
-            f"dhcp_wpad {url!r} is not a URL such as http://192.168.65.2/wpad.dat, of {MAX_DATA} characters at most"
-        )
+        raise ConfigError(f"{key} {url!r} is not a URL such as {example}, of {MAX_DATA} characters at most")
     return url.encode()

@@ -43,7 +43,9 @@ def test_a_default_route_of_ones_own_replaces_the_gateway() -> None:
 
 
 def offer(asked: bytes | None, limit: int | None = None) -> dict[int, bytes]:
-    options = service_options(("192.168.65.7", "10.0.0.1"), ROUTES, "http://192.168.65.2/wpad.dat", ROUTER)
+    options = service_options(
+        ("192.168.65.7", "10.0.0.1"), ROUTES, "http://192.168.65.2/wpad.dat", "none", ROUTER
+    )
     server = DhcpServer(
         DhcpSettings(
             server=ROUTER,
@@ -96,6 +98,8 @@ def test_the_router_stays_for_who_knows_no_routes() -> None:
         {"dhcp_wpad": "http://[/wpad.dat"},
         {"dhcp_wpad": "http://a/b c"},
         {"dhcp_wpad": "http://a/" + "b" * 250},
+        {"dhcp_captive_portal": "http://portal.example/api"},
+        {"dhcp_captive_portal": "yes"},
     ],
 )
 def test_a_gateway_refuses_at_once(wrong: dict[str, object]) -> None:
@@ -104,10 +108,8 @@ def test_a_gateway_refuses_at_once(wrong: dict[str, object]) -> None:
         Gateway(netstack.Config(dns=()).replace(**wrong), now_ns=1)
 
 
-def test_a_gateway_s_guest_gets_them() -> None:
-    config = netstack.Config(
-        dns=(), dhcp_ntp=("192.168.65.7",), dhcp_routes=ROUTES, dhcp_wpad="http://192.168.65.2/wpad.dat"
-    )
+def told_by(config: netstack.Config, asked: tuple[int, ...] = (1, 121, 3, 42, 114, 252)) -> dict[int, bytes]:
+    """The options of a gateway's offer."""
     gateway, link = Gateway(config, now_ns=SECOND), MemoryLink()
     gateway.add_memory(link)
     mac = "02:00:00:00:00:01"
@@ -117,16 +119,53 @@ def test_a_gateway_s_guest_gets_them() -> None:
             / IP(src="0.0.0.0", dst="255.255.255.255")
             / UDP(sport=68, dport=67)
             / BOOTP(chaddr=bytes.fromhex(mac.replace(":", "")), xid=1, flags=0x8000)
-            / DHCP(
-                options=[("message-type", "discover"), ("param_req_list", [1, 121, 3, 42, 114, 252]), "end"]
-            )
+            / DHCP(options=[("message-type", "discover"), ("param_req_list", list(asked)), "end"])
         )
     )
     gateway.step(SECOND + 1000)
     (frame,) = [data for data, _ in link.drain()]
-    told = DhcpMessage.parse(bytes(Ether(frame)[UDP].payload)).options
+    gateway.stop()
+    return dict(DhcpMessage.parse(bytes(Ether(frame)[UDP].payload)).options)
+
+
+def test_a_gateway_s_guest_gets_them() -> None:
+    told = told_by(
+        netstack.Config(
+            dns=(),
+            dhcp_ntp=("192.168.65.7",),
+            dhcp_routes=ROUTES,
+            dhcp_wpad="http://192.168.65.2/wpad.dat",
+            dhcp_captive_portal="https://portal.example/api",
+        )
+    )
     assert told[42] == bytes([192, 168, 65, 7])
     assert told[121] == CODED
     assert told[252] == b"http://192.168.65.2/wpad.dat"
-    assert told[114] == NO_PORTAL
+    assert told[114] == b"https://portal.example/api"
     assert 3 not in told
+
+
+OWN = b"http://192.168.65.1:3128/wpad.dat"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "wpad", "told"),
+    [
+        ("", None, None),
+        ("http://10.0.0.1:8080", None, OWN),
+        ("http://10.0.0.1:8080", "", None),
+        ("http://10.0.0.1:8080", "off", None),
+        ("http://10.0.0.1:8080", "http://a.example/p", b"http://a.example/p"),
+        ("", "http://a.example/p", b"http://a.example/p"),
+    ],
+)
+def test_the_gateway_s_own_file_is_told_while_there_is_a_proxy(
+    proxy: str, wpad: str | None, told: bytes | None
+) -> None:
+    found = told_by(netstack.Config(dns=(), https_proxy=proxy, dhcp_wpad=wpad))
+    assert found.get(252) == told
+    assert 114 not in found, "nothing is said of captive portals"
+
+
+def test_a_list_of_allowed_hosts_alone_is_no_proxy() -> None:
+    assert 252 not in told_by(netstack.Config(dns=(), allow_host=("example.com",)))
