@@ -104,7 +104,7 @@ class CaptureMethods:
         self.last_capture = ended = self._described(recorder.close())
         if ended["error"] not in (0, errno.EPIPE):
             logger().warning("%s", ended_by(ended))
-        elif ended["lost"]:
+        elif ended["lost"] and not ended["error"]:
             logger().warning(
                 "%d frames are missing in the capture %s: it did not keep up", ended["lost"], self._captured
             )

@@ -225,7 +225,8 @@ def parse_size(text: str) -> int:
     short = unit[:1].upper() + unit[1:].lower()
     if not number or short not in SIZES:
         raise ConfigError(f"{text!r} is not a size such as 500k, 64MB or 2GiB")
-    return int(number) * SIZES[short]
+    size: int = int(number) * SIZES[short]
+    return size
 
 
 def parse_ring(text: str) -> tuple[int, int]:

@@ -78,7 +78,7 @@ def options_in(data: bytes) -> Options:
 
 def names_in(body: bytes) -> list[tuple[str, str]]:
     """(name, address) of a name resolution block."""
-    found = []
+    found: list[tuple[str, str]] = []
     while True:
         kind, length = struct.unpack_from("=HH", body)
         if kind == 0:

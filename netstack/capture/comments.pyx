@@ -118,10 +118,11 @@ cdef int comment_decision(char *out, const decision_t *d) noexcept nogil:
 
 
 cdef int comment_super(char *out, const frame_meta *meta, uint32_t length) noexcept nogil:
+    cdef uint32_t headers = meta.hdr_len if meta.hdr_len else 42
     cdef uint32_t payload
-    if not meta.gso_type & <uint8_t>~GSO_ECN or not meta.gso_size or meta.hdr_len >= length:
+    if not meta.gso_type & <uint8_t>~GSO_ECN or not meta.gso_size or headers >= length:
         return 0
-    payload = length - (meta.hdr_len if meta.hdr_len else 42)
+    payload = length - headers
     return written(snprintf(
         out, COMMENT, "super-frame: %u %s of at most %u bytes on the wire",
         (payload + meta.gso_size - 1) // meta.gso_size,

@@ -125,6 +125,12 @@ cdef void put_blocks(recorder_t *r, const char *blocks, size_t length) noexcept 
         at += size
 
 
+cdef void put_own_names(recorder_t *r) noexcept nogil:
+    """The gateway's names, unless there are more than fit well into a small file."""
+    if fits(r, r.own_length * 2) and (not r.files or r.own_length < r.file_bytes // 4):
+        put_blocks(r, r.own, r.own_length)
+
+
 cdef void put_name(void *context, const learned_name *name) noexcept nogil:
     cdef recorder_t *r = <recorder_t *>context
     if r.ended or not fits(r, NAMES_ROOM):
@@ -141,10 +147,11 @@ cdef void begin_file(recorder_t *r) noexcept nogil:
     for i in range(TAP_PORTS):
         if r.live[i]:
             put_interface(r, i)
-    if not r.limit or r.own_length < r.limit // 2:
-        put_blocks(r, r.own, r.own_length)
+    put_own_names(r)
     if r.learned.n:
         for i in range(LEARNED_SLOTS):
+            if r.files and r.file_written > r.file_bytes // 2:
+                break                   # a small file is for frames
             if r.learned.slots[i].length:
                 put_name(r, &r.learned.slots[i])
 
@@ -351,8 +358,8 @@ cdef void take_names(recorder_t *r) noexcept nogil:
     r.names = NULL
     flag_store(&r.names_new, 0)
     pthread_mutex_unlock(&r.names_lock)
-    if not r.ended and r.file_written and fits(r, r.own_length):
-        put_blocks(r, r.own, r.own_length)
+    if not r.ended and r.file_written:
+        put_own_names(r)
 
 
 cdef bint work(recorder_t *r) noexcept nogil:

@@ -186,17 +186,16 @@ def _to_output(client: Client, path: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     watcher = threading.Thread(target=watch, name="netstack-capture-watch", daemon=True)
-    stream = client.stream(path)
     try:
         with open(os.dup(1), "wb", buffering=0) as out:
-            for chunk in stream:
+            for chunk in client.stream(path):
                 if watcher.ident is None:  # the instance captures now
                     watcher.start()
                 view = memoryview(chunk)
                 while view:
                     view = view[out.write(view) :]
     except BrokenPipeError:  # whoever reads has had enough
-        stream.close()
+        pass
     finally:
         over.set()
         os.write(waker, b"x")

@@ -206,9 +206,22 @@ def test_many_names_are_bounded(tmp_path: Path) -> None:
             bytes([10, 1, 2, 3]), bytes([10, 1, n >> 8, n & 255])
         )
         recorder.write(NOW, told, outbound=True)
-    assert recorder.close()["lost"] == 0
+    for n in range(100):
+        recorder.write(NOW + n, frame(1000))
+    ended = recorder.close()
+    assert ended["lost"] == 0
+    assert ended["files"] < 12  # names leave room for frames
     last = sorted(tmp_path.iterdir())[-1]
     assert len(pcapng.read(last).names) <= 2048 + 100
+
+
+def test_a_table_of_names_that_no_file_of_the_ring_could_hold(tmp_path: Path) -> None:
+    recorder = Recorder(str(tmp_path / "x"), ring=(2, 64_000))
+    recorder.set_names({f"n{n}.internal": (("A", bytes(4)),) for n in range(5000)})
+    for n in range(100):
+        recorder.write(NOW + n, frame(1000))
+    assert recorder.close()["files"] == 2
+    assert pcapng.read(sorted(tmp_path.iterdir())[-1]).names == []
 
 
 def test_a_ring(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ SAID = {
     "impair_up": ("--impair-up=loss=2%", 'impair_up = "loss=2%"'),
     "impair_down": ("--impair-down=loss=3%", 'impair_down = "loss=3%"'),
     "pcap": ("--pcap=/all.pcap", 'pcap = "/all.pcap"'),
+    "ring": ("--ring=10x64MB;--pcap=/x", 'pcap_ring = "10x64MB"'),
+    "snaplen": ("--snaplen=128;--pcap=/x", "pcap_snaplen = 128"),
+    "filter": ("--filter=tcp port 1;--pcap=/x", 'pcap_filter = "tcp port 1"'),
+    "wire_frames": ("--wire-frames;--pcap=/x", "pcap_wire_frames = true"),
 }
 
 
@@ -53,7 +57,7 @@ def test_no_option_is_forgotten() -> None:
 @pytest.mark.parametrize("name", SAID)
 def test_an_option_is_heard(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     argument, line = SAID[name]
-    assert main(["config", argument]) == 0
+    assert main(["config", *argument.split(";")]) == 0
     assert line in capfd.readouterr().out.splitlines()
 
 
