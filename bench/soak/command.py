@@ -41,6 +41,7 @@ lease_seconds = 600
 SETTLE_SECONDS = (
     420.0  #: for what the last visitors left: 100 s of retransmission, or 30 s and nine probes of 75 s
 )
+WARM_SECONDS = 600.0  #: after which memory has met the largest demand of each kind
 AT_REST = 4  #: descriptors more than at the beginning that are no leak: connections kept for the next asker
 
 
@@ -202,7 +203,7 @@ def soak(minutes: float, every: float, out: Path) -> bool:
         status = running.service.stop(20)
     out.mkdir(parents=True, exist_ok=True)
     record.write(samples, out / "samples.csv")
-    warm = samples[-1].at * 0.25
+    warm = max(samples[-1].at * 0.25, min(WARM_SECONDS, samples[-1].at * 0.6))
     record.plot(samples, warm, out / "soak.png")
     print("activities:")
     good = report(tallies)

@@ -79,6 +79,14 @@ def receive(sock: socket.socket, count: int, at: int = 0) -> int:
     return at
 
 
+def exactly(sock: socket.socket, count: int) -> bytes:
+    """So many bytes, or what came before the end."""
+    data = b""
+    while len(data) < count and (more := sock.recv(count - len(data))):
+        data += more
+    return data
+
+
 def echoed(sock: socket.socket, count: int) -> None:
     """Sends so many bytes and expects them back, then the end."""
     data = PATTERN[:count]
@@ -127,7 +135,7 @@ def bulk(place: Place) -> None:
             for _ in range(size // PIECE):
                 up.sendall(PATTERN[:PIECE])
             up.sendall(PATTERN[: size % PIECE])
-            if struct.unpack(">I", up.recv(4, socket.MSG_WAITALL))[0] != size:
+            if exactly(up, 4) != struct.pack(">I", size):
                 raise WrongData(f"of {size} bytes up not all came")
 
 
@@ -217,7 +225,7 @@ def published(place: Place) -> None:
         place.client.ask("DELETE", f"/v1/ports/{made['id']}")
     with place.lab.host.connect("127.0.0.1", SOCKS, PATIENCE) as sock:
         sock.sendall(b"\5\1\0\5\1\0\1" + socket.inet_aton(GUEST) + struct.pack(">H", SERVED))
-        if sock.recv(12, socket.MSG_WAITALL)[:4] != b"\5\0\5\0":
+        if exactly(sock, 12)[:4] != b"\5\0\5\0":
             raise WrongData("SOCKS has refused a connection")
         echoed(sock, place.rng.randrange(1, 60_000))
 

@@ -52,7 +52,8 @@ def write_seeds(name: str, folder: Path) -> None:
 def main(argv: list[str]) -> None:
     """Fuzzes until libFuzzer ends the process."""
     if argv[2] == "--seeds":
-        return write_seeds(argv[1], Path(argv[3]))
+        write_seeds(argv[1], Path(argv[3]))
+        return
     alone()
     with atheris.instrument_imports(include=PYTHON):
         from targets import TARGETS
@@ -61,7 +62,8 @@ def main(argv: list[str]) -> None:
         for seed in TARGETS[argv[1]].seeds():  # imports what it needs while they are watched
             run(seed[: TARGETS[argv[1]].longest])
             break
-    atheris.Setup([argv[0], *argv[2:]], run)
+    # Merging, libFuzzer starts its own program again.
+    atheris.Setup([os.environ.get("NETSTACK_FUZZ_PROGRAM", argv[0]), *argv[2:]], run)
     atheris.Fuzz()
 
 

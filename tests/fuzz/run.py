@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -114,17 +115,14 @@ def keep(name: str) -> int:
     small.mkdir(parents=True, exist_ok=True)
     for left in small.iterdir():
         left.unlink()
-    argv = (
-        sys.executable,
-        str(HERE / "one.py"),
-        name,
-        "-merge=1",
-        f"-max_len={targets.TARGETS[name].longest}",
-    )
+    one = (sys.executable, str(HERE / "one.py"), name)
+    program = WORK / f"{name}.sh"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(one)} "$@"\n')
+    program.chmod(0o755)
+    argv = [*one, "-merge=1", f"-max_len={targets.TARGETS[name].longest}", *map(str, (small, corpus, seeds))]
     with (WORK / f"{name}-merge.log").open("wb") as out:
-        subprocess.call(
-            [*argv, str(small), str(corpus), str(seeds)], env=environment(), stdout=out, stderr=out
-        )
+        variables = environment() | {"NETSTACK_FUZZ_PROGRAM": str(program)}
+        subprocess.run(argv, env=variables, check=True, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     total, taken = 0, []
     for path in sorted(small.iterdir(), key=lambda path: (path.stat().st_size, path.name)):
         total += path.stat().st_size
