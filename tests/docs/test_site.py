@@ -112,6 +112,12 @@ def test_modules_with_a_reference_exist() -> None:
             assert not thing or hasattr(found, thing), name
 
 
+def test_every_stub_is_in_the_reference() -> None:
+    pages = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    modules = {".".join(stub.relative_to(ROOT).with_suffix("").parts) for stub in STUBS}
+    assert modules <= set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+
+
 def _is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
