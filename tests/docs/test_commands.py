@@ -59,7 +59,6 @@ SHELLS = ("sh", "console")
 UNCHECKED = ("text", "mermaid")
 #: Long options of other programs that stand in sentences.
 FOREIGN = {"--pcap-replay", "--help", "--net"}
-PICTURES = {"docs/architecture.md"}  # of folders, indented; another test reads it
 NOT_RUN_AT_MOST = 15
 DEV_HELP = (ROOT / "dev").read_text().partition("usage() {")[2].partition("}")[0]
 
@@ -105,8 +104,8 @@ def test_a_block_says_how_it_is_tested(block: Block) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_hidden(page: str) -> None:
-    if GENERATED in PAGES[page] or page in PICTURES:
-        return  # the former are of the sources' own text: below
+    if GENERATED in PAGES[page]:
+        return  # of the sources' own text: below
     found = [f"{page}:{line}" for line in indented_blocks(PAGES[page])]
     assert not found, "indented blocks are not seen by these tests: fence them"
 
