@@ -52,7 +52,7 @@ from netstack.testing.lab import GUEST, Lab
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLS = ("sh", "console")
@@ -301,9 +301,9 @@ def play(place: Place, block: Block) -> None:
             (place.folder(block.page) / name).write_text(other.text)
     try:
         for text in block.notes.get("before", []):
-            where, mark, command = text.partition("$ ")
-            known = mark and where in place.machines
-            shell(where if known else "").run(command if known else text)
+            where, mark, there = text.partition("$ ")
+            known = bool(mark) and where in place.machines
+            shell(where if known else "").run(there if known else text)
         for command in block.commands:
             shown = command.output
             if shown is None:
