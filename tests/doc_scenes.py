@@ -25,7 +25,7 @@ from doc_blocks import ROOT
 from doc_shell import Shell, wait
 
 from netstack.testing.lab import GATEWAY, ROUTER, WORLD, Lab
-from netstack.testing.namespace import Namespace
+from netstack.testing.namespace import Namespace, Process
 
 INSIDE = "/mnt"  # the laboratory's folder, as scenes see it
 HOSTS = ("example.org", "www.example.org", "example.com", "www.example.com", "git.example.com")
@@ -37,7 +37,7 @@ WEB = "192.168.65.7"
 WEB_MAC = "02:00:00:00:00:07"
 
 #: Programs that may be missing: a block that names one is left out then.
-PROGRAMS = (
+PROGRAMS: tuple[str, ...] = (
     "curl",
     "nginx",
     "dig",
@@ -222,7 +222,7 @@ class Stage:
     def _keys(self) -> None:
         if shutil.which("openssl"):
             names = ",".join(f"DNS:{name}" for name in (*HOSTS, TLS_SERVER[1]))
-            argv = (
+            argv = [
                 "openssl",
                 "req",
                 "-x509",
@@ -231,19 +231,15 @@ class Stage:
                 "-pkeyopt",
                 "ec_paramgen_curve:P-256",
                 "-nodes",
-            )
-            argv += ("-keyout", "key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=example")
-            subprocess.run(
-                [*argv, "-addext", f"subjectAltName={names}"],
-                cwd=self.folder,
-                check=True,
-                capture_output=True,
-            )
+            ]
+            argv += ["-keyout", "key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=example"]
+            argv += ["-addext", f"subjectAltName={names}"]
+            subprocess.run(argv, cwd=self.folder, check=True, capture_output=True)
         if shutil.which("dropbear") and shutil.which("ssh-keygen"):
             key = self.folder / "ssh_key"
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
             (self.folder / "home/.ssh/authorized_keys").write_text(key.with_suffix(".pub").read_text())
-            argv = ("dropbearkey", "-t", "ed25519", "-f", "dropbear_key")
+            argv = ["dropbearkey", "-t", "ed25519", "-f", "dropbear_key"]
             subprocess.run(argv, cwd=self.folder, check=True, capture_output=True)
 
     def _world(self) -> None:
@@ -304,7 +300,7 @@ class Stage:
         home = {**os.environ, "HOME": str(self.folder / "home")}
         subprocess.run(["sh", "-ec", script], cwd=www, env=home, check=True, capture_output=True)
 
-    def nginx(self, ns: Namespace, name: str, listen: str, root: Path) -> object:
+    def nginx(self, ns: Namespace, name: str, listen: str, root: Path) -> Process:
         """An nginx in a namespace of the laboratory."""
         path = self.folder / f"{name}.nginx.conf"
         path.write_text(NGINX.format(folder=self.folder, listen=listen, root=root))

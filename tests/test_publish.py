@@ -133,3 +133,11 @@ def test_settings_are_checked_when_the_gateway_is_made() -> None:
         netstack.Gateway(netstack.Config(dns=(), publish=("x",)))
     gateway = netstack.Gateway(netstack.Config(dns=(), publish=("127.0.0.1::80", "127.0.0.1::80/udp")))
     gateway.stop()
+
+
+def test_without_a_name_the_only_guest_may_be_one_whose_address_is_fixed() -> None:
+    lease = ("02:00:00:00:00:07", "192.168.65.7", "web")
+    with netstack.Gateway(netstack.Config(dns=(), leases=(lease,))) as gateway:
+        assert gateway._find_guest("") == gateway._find_guest("web") == "192.168.65.7"
+    with netstack.Gateway(netstack.Config(dns=())) as gateway:
+        assert gateway._find_guest("") == "192.168.65.3"  # who comes first gets it

@@ -52,14 +52,13 @@ from netstack.testing.lab import GUEST, Lab
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLS = ("sh", "console")
 UNCHECKED = ("text", "mermaid")
 #: Long options of other programs that stand in sentences.
 FOREIGN = {"--pcap-replay", "--help", "--net"}
-PICTURES = {"docs/architecture.md"}  # of folders, indented; another test reads it
 NOT_RUN_AT_MOST = 15
 DEV_HELP = (ROOT / "dev").read_text().partition("usage() {")[2].partition("}")[0]
 
@@ -105,8 +104,8 @@ def test_a_block_says_how_it_is_tested(block: Block) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_hidden(page: str) -> None:
-    if GENERATED in PAGES[page] or page in PICTURES:
-        return  # the former are of the sources' own text: below
+    if GENERATED in PAGES[page]:
+        return  # of the sources' own text: below
     found = [f"{page}:{line}" for line in indented_blocks(PAGES[page])]
     assert not found, "indented blocks are not seen by these tests: fence them"
 
@@ -302,9 +301,9 @@ def play(place: Place, block: Block) -> None:
             (place.folder(block.page) / name).write_text(other.text)
     try:
         for text in block.notes.get("before", []):
-            where, mark, command = text.partition("$ ")
-            known = mark and where in place.machines
-            shell(where if known else "").run(command if known else text)
+            where, mark, there = text.partition("$ ")
+            known = bool(mark) and where in place.machines
+            shell(where if known else "").run(there if known else text)
         for command in block.commands:
             shown = command.output
             if shown is None:
