@@ -138,7 +138,7 @@ cdef void scatter(
     cdef uint16_t *d16 = <uint16_t *>out
     cdef uint32_t *d32 = <uint32_t *>out
     cdef uint64_t *d64 = <uint64_t *>out
-    cdef int i
+    cdef int i, _i
     if size == 4:
         for i in range(count):
             d32[i] = (<const uint32_t *>src)[0]
@@ -156,7 +156,7 @@ cdef void scatter(
             d64[i] = (<const uint64_t *>src)[0]
             src += stride
     else:
-        for i in range(count):
+        for _i in range(count):
             memcpy(out, src, size)
             out += size
             src += stride
