@@ -226,7 +226,11 @@ def expected(row: Row) -> dict[str, Any]:
     found["vlan"], found["vlan_inner"] = tags[:2]
     if found["fragment_offset"] is not None:
         found["fragment_offset"] *= 8  # as on the wire
-    types = [row["eth.type"] or row["sll.etype"], *row["ieee8021ah.etype"].split(";"), *row["vlan.etype"].split(";")]
+    types = [
+        row["eth.type"] or row["sll.etype"],
+        *row["ieee8021ah.etype"].split(";"),
+        *row["vlan.etype"].split(";"),
+    ]
     found["ethertype"] = next((number(kind) for kind in reversed(types) if kind), None)
     ip = found["ip_tos"] is not None
     found["ip_version"] = None if not ip else 4 if row["ip.dsfield"] else 6

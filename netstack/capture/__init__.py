@@ -12,12 +12,11 @@ The way of a frame that is recorded. The engine calls the functions of a ``tap``
 (``tapping``), with the counters that it has moved and what NAT says of it. A thread of the capture's own (``recorder``)
 makes ``blocks`` with ``comments`` and the names that DNS answers have told (``learned``), and hands them to a ``sink``.
 
-The way of a frame that is read. ``source`` gives the bytes of a file, mapped or unpacked; ``records`` finds frames in
-them; ``filter`` says which are wanted;
-``frames`` reads the headers of one into a ``fields_t``, as deep as a column asks
-for; ``conversations`` adds what only the order of frames tells; ``dissect`` copies the fields into columns, and
-``table`` is what of it Python sees. ``flow_table``, ``export``, ``summary``, ``plot`` and ``cluster`` stand on
-that.
+The way of a frame that is read. ``source`` gives the bytes of a file, read or unpacked piece by piece; ``records``
+finds frames in them; ``filter`` says which are wanted; ``plain`` fills the header columns of ordinary frames straight
+from the bytes, and ``frames`` reads the headers of all others into a ``fields_t``, as deep as a column asks for;
+``conversations`` adds what only the order of frames tells; ``dissect`` copies the fields into columns, and ``table``
+is what of it Python sees. ``flow_table``, ``export``, ``summary``, ``plot`` and ``cluster`` stand on that.
 
 Invariants.
 

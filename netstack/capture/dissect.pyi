@@ -4,6 +4,8 @@ from typing import Any, final
 from netstack.capture.filter import Filter
 
 LAYOUT: dict[str, tuple[int, int]]
+RECORD_LAYOUT: dict[str, int]
+PLAIN_OPS: dict[str, list[tuple[int, ...]]]
 
 @final
 class Dissector:

@@ -1,7 +1,9 @@
 """Captured frames into columns: one pass in C, without the GIL, over a piece of a file in memory.
 
-Frames are found and read a few dozen at a time, each into a ``fields_t``; then every wanted column takes its
-value out of each of them. Nothing is read of a frame that no wanted column needs.
+Frames are found and read a few dozen at a time. What the fixed headers of plain frames say goes straight into the
+columns (``netstack.capture.plain``); of other frames, and where a column tells more than that, each is read into a
+``fields_t``, and every wanted column takes its value out of that. Nothing is read of a frame that no wanted column
+needs.
 
 Python's side (files, NumPy arrays, names of what is there) is ``netstack.capture.table``.
 """
@@ -12,14 +14,20 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from netstack.capture.conversations cimport (
     conversation_t, conversations_free, conversations_new, conversations_see, conversations_t, side_t,
 )
-from netstack.capture.fields cimport LAYER_QUESTION, WANT_CONVERSATION, fields_size, fields_t
+from netstack.capture.fields cimport (
+    LAYER_QUESTION, WANT_CONVERSATION, WANT_LINK, WANT_NETWORK, WANT_TRANSPORT, fields_size, fields_t,
+)
 from netstack.capture.filter cimport Filter, bpf_run, bpf_step
 from netstack.capture.frames cimport frame_dissect
+from netstack.capture.plain cimport (
+    BATCH, FROM_NOWHERE, PLAIN_SHAPES, plain_add, plain_batch, plain_fill, plain_op,
+)
+from netstack.capture.plain import PLAIN_OPS
 from netstack.capture.records cimport (
     FAULT_NOT_A_CAPTURE, LINK_COUNT, frame_record, records_end, records_fault_text, records_free, records_new,
     records_read, records_t,
@@ -27,13 +35,16 @@ from netstack.capture.records cimport (
 from netstack.wire.dns_name cimport dns_name, dns_name_parse, name_to_text
 
 cdef enum:
-    BATCH = 64                  # frames: their fields_t stay in the nearest cache
     MAX_COLUMNS = 80
+    NOT_OF_THE_RECORD = 0xffff
 
 cdef struct column_t:           # where a column is copied from, and to
     uint32_t offset             # in fields_t
     uint32_t size               # bytes of a value
     uint8_t *out
+    uint32_t in_record          # what the file says of every frame: offset in frame_record, or NOT_OF_THE_RECORD
+    uint8_t is_number
+    plain_op[PLAIN_SHAPES] plain
 
 
 cdef uint32_t offset_of(const fields_t *f, const void *member) noexcept nogil:
@@ -104,52 +115,79 @@ def _layout():
 LAYOUT = _layout()
 
 
+def _record_layout():
+    """Name: offset in frame_record, of the columns that are the same for frames of all kinds."""
+    cdef frame_record r
+    cdef const uint8_t *start = <const uint8_t *>&r
+    return {
+        "time": <const uint8_t *>&r.time_ns - start,
+        "length": <const uint8_t *>&r.length - start,
+        "captured": <const uint8_t *>&r.captured - start,
+        "interface": <const uint8_t *>&r.interface - start,
+        "link_type": <const uint8_t *>&r.link_type - start,
+    }
+
+
+RECORD_LAYOUT = _record_layout()
+
+
 cdef void scatter(
-    const column_t *columns, int n, const uint8_t *batch, size_t stride, int count, size_t row
+    const uint8_t *src, size_t stride, int count, uint32_t size, uint8_t *out
 ) noexcept nogil:
-    """Copies a value of count frames, which lie stride bytes apart, into each column from row on."""
-    cdef const uint8_t *src
-    cdef uint8_t *d8
-    cdef uint16_t *d16
-    cdef uint32_t *d32
-    cdef uint64_t *d64
-    cdef uint32_t size
-    cdef int c, i, _i
-    for c in range(n):
-        src = batch + columns[c].offset
-        size = columns[c].size
+    """Copies values that lie stride bytes apart behind one another."""
+    cdef uint16_t *d16 = <uint16_t *>out
+    cdef uint32_t *d32 = <uint32_t *>out
+    cdef uint64_t *d64 = <uint64_t *>out
+    cdef int i, _i
+    if size == 4:
+        for i in range(count):
+            d32[i] = (<const uint32_t *>src)[0]
+            src += stride
+    elif size == 2:
+        for i in range(count):
+            d16[i] = (<const uint16_t *>src)[0]
+            src += stride
+    elif size == 1:
+        for i in range(count):
+            out[i] = src[0]
+            src += stride
+    elif size == 8:
+        for i in range(count):
+            d64[i] = (<const uint64_t *>src)[0]
+            src += stride
+    else:
+        for _i in range(count):
+            memcpy(out, src, size)
+            out += size
+            src += stride
+
+
+cdef void scatter_to(
+    const uint8_t *src, size_t stride, const uint8_t *rows, int count, uint32_t size, uint8_t *out
+) noexcept nogil:
+    """The same into certain rows."""
+    cdef int i
+    for i in range(count):
         if size == 4:
-            d32 = <uint32_t *>columns[c].out + row
-            for i in range(count):
-                d32[i] = (<const uint32_t *>src)[0]
-                src += stride
+            (<uint32_t *>out)[rows[i]] = (<const uint32_t *>src)[0]
         elif size == 2:
-            d16 = <uint16_t *>columns[c].out + row
-            for i in range(count):
-                d16[i] = (<const uint16_t *>src)[0]
-                src += stride
+            (<uint16_t *>out)[rows[i]] = (<const uint16_t *>src)[0]
         elif size == 1:
-            d8 = columns[c].out + row
-            for i in range(count):
-                d8[i] = src[0]
-                src += stride
+            out[rows[i]] = src[0]
         elif size == 8:
-            d64 = <uint64_t *>columns[c].out + row
-            for i in range(count):
-                d64[i] = (<const uint64_t *>src)[0]
-                src += stride
+            (<uint64_t *>out)[rows[i]] = (<const uint64_t *>src)[0]
         else:
-            d8 = columns[c].out + row * size
-            for _i in range(count):
-                memcpy(d8, src, size)
-                d8 += size
-                src += stride
+            memcpy(out + <size_t>rows[i] * size, src, size)
+        src += stride
 
 
 cdef struct pass_t:             # the state of a pass over a file
     records_t *records
     conversations_t *conversations  # NULL where nobody wants them
     frame_record *frames        # BATCH of each
+    plain_batch *plain          # NULL where a column tells more than the fixed headers
+    int64_t *numbers
+    uint8_t *others             # rows of those that are not plain, in the order of fields
     uint8_t *fields             # a fields_t every stride bytes
     size_t stride
     int want
@@ -182,38 +220,68 @@ cdef int keep_name(pass_t *p, const fields_t *f, uint64_t row) noexcept nogil:
     return 0
 
 
+cdef void fill(const pass_t *p, const column_t *columns, int n, int kept, int others, size_t row) noexcept nogil:
+    """Each column of the frames at hand, of which the first others were read into fields."""
+    cdef const column_t *c
+    cdef uint8_t *out
+    cdef int k, shape
+    for k in range(n):
+        c = &columns[k]
+        out = c.out + row * c.size
+        if c.is_number:
+            memcpy(out, p.numbers, <size_t>kept * 8)
+        elif c.in_record != NOT_OF_THE_RECORD:
+            scatter(<const uint8_t *>p.frames + c.in_record, sizeof(frame_record), kept, c.size, out)
+        elif others == kept:
+            scatter(p.fields + c.offset, p.stride, kept, c.size, out)
+        else:
+            for shape in range(PLAIN_SHAPES):
+                if p.plain.count[shape]:
+                    plain_fill(p.plain, shape, &c.plain[shape], c.size, out, kept)
+            scatter_to(p.fields + c.offset, p.stride, p.others, others, c.size, out)
+
+
+cdef bint passes(const pass_t *p, const frame_record *frame) noexcept nogil:
+    cdef const bpf_step *program = p.filters[frame.link_type] if frame.link_type < LINK_COUNT else NULL
+    return program != NULL and bpf_run(program, frame.data, frame.captured, frame.length) != 0
+
+
 cdef size_t run(
     pass_t *p, const uint8_t *data, size_t length, const column_t *columns, int n_columns, size_t row, size_t room,
     size_t *rows
 ) noexcept nogil:
     """At most room frames into rows from row on; the bytes taken. Fewer than room: there are no more here."""
     cdef size_t taken = 0, done = 0
-    cdef int found, kept, i, asked
+    cdef int found, kept, others, i, asked
     cdef const frame_record *frame
-    cdef const bpf_step *program
     cdef fields_t *f
     while done < room:
         asked = BATCH if room - done > BATCH else <int>(room - done)
         taken += records_read(p.records, data + taken, length - taken, p.frames, asked, &found)
         if found == 0:
             break
-        kept = 0
+        kept = others = 0
+        if p.plain != NULL:
+            memset(p.plain.count, 0, sizeof(p.plain.count))
         for i in range(found):
             frame = &p.frames[i]
             p.number += 1
             if p.filtered:
-                program = p.filters[frame.link_type] if frame.link_type < LINK_COUNT else NULL
-                if program == NULL or bpf_run(program, frame.data, frame.captured, frame.length) == 0:
+                if not passes(p, frame):
                     continue
-            f = <fields_t *>(p.fields + <size_t>kept * p.stride)
-            frame_dissect(frame, p.want, f)
-            f.number = p.number
-            if p.conversations != NULL:
-                conversations_see(p.conversations, f)
-            if p.wants_names and f.layers & LAYER_QUESTION:
-                keep_name(p, f, row + done + <size_t>kept)
+                p.frames[kept] = frame[0]
+            p.numbers[kept] = p.number
+            if p.plain == NULL or not plain_add(p.plain, frame, kept):
+                f = <fields_t *>(p.fields + <size_t>others * p.stride)
+                frame_dissect(frame, p.want, f)
+                if p.conversations != NULL:
+                    conversations_see(p.conversations, f)
+                if p.wants_names and f.layers & LAYER_QUESTION:
+                    keep_name(p, f, row + done + <size_t>kept)
+                p.others[others] = <uint8_t>kept
+                others += 1
             kept += 1
-        scatter(columns, n_columns, p.fields, p.stride, kept, row + done)
+        fill(p, columns, n_columns, kept, others, row + done)
         done += <size_t>kept
     rows[0] = done
     return taken
@@ -247,6 +315,11 @@ cdef class Dissector:
             raise ValueError(f"at most {MAX_COLUMNS} columns")
         for name in self.names:
             self.columns[i].offset, self.columns[i].size = LAYOUT[name]
+            self.columns[i].in_record = RECORD_LAYOUT.get(name, NOT_OF_THE_RECORD)
+            self.columns[i].is_number = name == "number"
+            for shape, op in enumerate(PLAIN_OPS.get(name, ((FROM_NOWHERE,),) * PLAIN_SHAPES)):
+                source, at, shift, mask, value = (*op, 0, 0, 0, 0)[:5]
+                self.columns[i].plain[shape] = plain_op(source, at, shift, mask, value)
             i += 1
         self.n_columns = i
         self.texts = {}
@@ -256,12 +329,19 @@ cdef class Dissector:
             raise MemoryError()
         self.p.records = records_new()
         self.p.frames = <frame_record *>malloc(BATCH * sizeof(frame_record))
+        self.p.numbers = <int64_t *>malloc(BATCH * sizeof(int64_t))
+        self.p.others = <uint8_t *>malloc(BATCH)
         self.p.stride = fields_size(want)
         self.p.fields = <uint8_t *>calloc(BATCH, sizeof(fields_t))
         if want & WANT_CONVERSATION:
             self.p.conversations = conversations_new(
                 int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
+        if not want & ~(WANT_LINK | WANT_NETWORK | WANT_TRANSPORT):
+            self.p.plain = <plain_batch *>malloc(sizeof(plain_batch))
+            if self.p.plain == NULL:
+                raise MemoryError()
         if self.p.records == NULL or self.p.frames == NULL or self.p.fields == NULL or \
+                self.p.numbers == NULL or self.p.others == NULL or \
                 (want & WANT_CONVERSATION and self.p.conversations == NULL):
             raise MemoryError()
         self.p.want = want
@@ -277,6 +357,9 @@ cdef class Dissector:
             records_free(self.p.records)
             conversations_free(self.p.conversations)
             free(self.p.frames)
+            free(self.p.plain)
+            free(self.p.numbers)
+            free(self.p.others)
             free(self.p.fields)
             free(self.p.names)
             free(self.p)

@@ -78,7 +78,9 @@ def plot(
     if not tables:
         raise ConfigError("there is nothing to draw: no frame is in the capture, or passes the filter")
     start = min(int(table["time"].min()) for table in tables)
-    figure, (rate, rtt, sequence) = pyplot.subplots(3, 1, sharex=True, figsize=(11, 12), constrained_layout=True)
+    figure, (rate, rtt, sequence) = pyplot.subplots(
+        3, 1, sharex=True, figsize=(11, 12), constrained_layout=True
+    )
     times = np.concatenate([table["time"] - start for table in tables]) / 1e9
     lengths = np.concatenate([table["length"] for table in tables])
     span = max(float(times.max()), 1e-3)

@@ -153,13 +153,12 @@ class Source:
             self._room = bytearray(len(left) + PIECE)
         room = memoryview(self._room)
         room[: len(left)] = left
-        n = self._file.readinto1(room[len(left) :])  # type: ignore[attr-defined]
+        n: int = self._file.readinto1(room[len(left) :])  # type: ignore[attr-defined]
         self.buffer = room[: len(left) + n]
         self._read += n
         if n == 0 and self._read < self.size:
-            self.fault = (
-                f"it became shorter while it was read: {self.size} bytes at first, and {self._read} could be read"
-            )
+            read = f"{self.size} bytes at first, and {self._read} could be read"
+            self.fault = f"it became shorter while it was read: {read}"
         return n > 0
 
     def keep(self) -> bytes:

@@ -37,7 +37,8 @@ __all__ = [
 
 BAD_VERSION, TRUNCATED, BAD_LENGTH = -2, -1, -3  # the wire_codes of these names
 CHUNK = 65536  # rows
-SPARE = 2  # arrays of a column that are used in turn: a loop still holds the one before when it asks for the next
+# Arrays of a column that are used in turn: a loop still holds the one before when it asks for the next.
+SPARE = 2
 LINK_TYPES = (0, 1, 12, 14, 101, 108, 113, 228, 229, 276)  # those whose frames are read
 
 

@@ -125,15 +125,9 @@ cdef class Trace:
         cdef const uint8_t *start = NULL
         cdef size_t taken = 0, length
         cdef int i, n = BATCH
-        parts = []
         with Source(path) as source:
-            # a plain file is mapped: its map is kept, and nothing of it copied
-            parts.append(source.keep())
-            while source.more(len(source.buffer)):
-                parts.append(bytes(source.buffer))
+            whole = source.keep()
             packing = source.fault
-        whole = b"".join(parts) if len(parts) > 1 else parts[0]
-        parts.clear()
         self.kept.append(whole)
         length = <size_t>whole.shape[0]
         if length:

@@ -19,26 +19,28 @@ from netstack.capture.table import ALL, columns  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 # Where we differ on purpose, by file and frame, and the fields.
 DIFFERENT: dict[tuple[str, int], set[str]] = {
-    # 39 of the 40 bytes of an IPv6 header are in the packet: it has no columns, and tshark shows fields until the end.
+    # 39 of the 40 bytes of an IPv6 header are in the packet: it has no columns, and tshark shows fields until the
+    # end.
     ("tcpdump__ipv6_invalid_length.pcap", 1): {"ip_tos", "ip_length", "ttl", "ip_version", "ip_src"},
-    # The SYN/ACK was captured before its SYN. tshark compares the acknowledgement field of the SYN, which is 0 and means
-    # nothing without the ACK flag, takes the SYN/ACK for acknowledged and measures no round trip of it.
+    # The SYN/ACK was captured before its SYN. tshark compares the acknowledgement field of the SYN, which is 0
+    # and means nothing without the ACK flag, takes the SYN/ACK for acknowledged and measures no round trip of it.
     ("zeek__tcp__handshake-reorder.pcap", 3): {"rtt"},
-    # A server repeats its FIN; there is no duplicate acknowledgement of the client's before it. tshark 4.0 notes at each
-    # of these frames that it acknowledges what was not captured by setting the client's count of duplicates to -1; the
-    # count is unsigned, and so a segment that the client still waits for is a fast retransmission to it.
+    # A server repeats its FIN; there is no duplicate acknowledgement of the client's before it. tshark 4.0 notes
+    # at each of these frames that it acknowledges what was not captured by setting the client's count of
+    # duplicates to -1; the count is unsigned, and so a segment that the client still waits for is a fast
+    # retransmission to it.
     ("zeek__tcp__reassembly.pcap", 8): {"tcp_analysis"},
     ("zeek__tcp__reassembly.pcap", 10): {"tcp_analysis"},
     ("zeek__tcp__reassembly.pcap", 12): {"tcp_analysis"},
-    # These acknowledge bytes that were not captured, for a second time: as long as the sender of the bytes repeats its own
-    # acknowledgement number, tshark says so once (the same -1).
+    # These acknowledge bytes that were not captured, for a second time: as long as the sender of the bytes
+    # repeats its own acknowledgement number, tshark says so once (the same -1).
     ("zeek__tcp__reassembly.pcap", 105): {"tcp_analysis"},
     ("missing-frames.pcapng", 13): {"tcp_analysis"},
-    # A DNS message over TCP in two segments (the rest is in frame 18): the columns tell of messages that lie whole in
-    # their segment.
+    # A DNS message over TCP in two segments (the rest is in frame 18): the columns tell of messages that lie
+    # whole in their segment.
     ("dns.pcapng", 16): {"dns_flags", "dns_id", "dns_name", "dns_rcode", "dns_type"},
-    # An ACK that names new bytes by SACK is a duplicate one whatever its window (RFC 6675 section 2). These have another
-    # window than the ACK before, for which reason alone tshark 4.0 calls them updates of the window.
+    # An ACK that names new bytes by SACK is a duplicate one whatever its window (RFC 6675 section 2). These have
+    # another window than the ACK before, for which reason alone tshark 4.0 calls them updates of the window.
     **{("loss.pcapng", frame): {"tcp_analysis"} for frame in (62, 69, 99)},
     **{("reordering.pcapng", frame): {"tcp_analysis"} for frame in (15, 86, 105, 156, 161, 168)},
 }
