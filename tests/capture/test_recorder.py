@@ -210,7 +210,7 @@ def test_many_names_are_bounded(tmp_path: Path) -> None:
         recorder.write(NOW + n, frame(1000))
     ended = recorder.close()
     assert ended["lost"] == 0
-    assert ended["files"] < 12  # names leave room for frames
+    assert ended["files"] < 60  # names leave room for frames
     last = sorted(tmp_path.iterdir())[-1]
     assert len(pcapng.read(last).names) <= 2048 + 100
 
