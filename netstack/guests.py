@@ -175,10 +175,10 @@ class GuestMethods(NameMethods, PendingMethods):
         """Closes a guest's link."""
         self._engine.remove_port(port)
 
-    def wait_link_closed(self, timeout: float | None = None) -> bool:
-        """Waits until a link has closed since the gateway began; False when the time is over first."""
+    def wait_links_gone(self, timeout: float | None = None) -> bool:
+        """Waits until a link has closed and none is left; False when the time (seconds) is over first."""
         with self._closed_links:
-            return self._closed_links.wait_for(lambda: self._links_closed > 0, timeout)
+            return self._closed_links.wait_for(lambda: self._links_closed > 0 and not self.links(), timeout)
 
     def _on_link_closed(self, port: int) -> None:
         with self._ports_lock:  # whoever admits a link has written down who it is

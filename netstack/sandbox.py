@@ -39,11 +39,14 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .config import parse_mac
 from .errors import NetstackError, SandboxError
 from .host import namespace, sock_diag
+
+if TYPE_CHECKING:
+    from .host import inotify
 
 __all__ = [
     "CommandError",
@@ -59,6 +62,7 @@ __all__ = [
 MAX_MTU = 65521  #: what the kernel allows on a TAP: 65535 bytes less the Ethernet header
 MS_MOVE = 0x2000  # mount(2)
 NS_GET_USERNS = 0xB701  # ioctl_ns(2): the user namespace that owns a namespace
+LOOK_MILLISECONDS = 250  # how often it is looked whether a namespace is still there, where nothing tells
 NETNS_FOLDER = "/run/netns"  # where ip-netns(8) keeps its names
 REPLY_SECONDS = 30.0  # no step of the child takes longer, unless it hangs
 
@@ -247,6 +251,31 @@ class Netns:
             return _identity(self.path) != self._identity
         except OSError:
             return True
+
+    def wait_gone(self) -> None:
+        """Sleeps until :meth:`gone`."""
+        told = select.poll()
+        folder = self._folder()
+        if self._pidfd >= 0:
+            told.register(self._pidfd, select.POLLIN)
+        elif folder is not None:
+            told.register(folder.fd, select.POLLIN)
+        asleep = self._pidfd >= 0 or folder is not None
+        while not self.gone():
+            told.poll(None if asleep else LOOK_MILLISECONDS)
+            if folder is not None:
+                folder.read()
+
+    def _folder(self) -> inotify.Folders | None:
+        """A watch on the folder that has the name, where there is a name and the user may have one more watch."""
+        from .host import inotify
+
+        if self._pidfd < 0:
+            with suppress(OSError):
+                folder = inotify.Folders()
+                folder.add(os.path.dirname(os.path.abspath(self.path)))
+                return folder
+        return None
 
     def close(self) -> None:
         """Lets go of the namespace."""

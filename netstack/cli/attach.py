@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import Any
 
 import click
 
+from netstack.cli.ending import hold_signals, wait_for_end
 from netstack.cli.options import (
     check_standard_output,
     control_api,
@@ -19,8 +19,6 @@ from netstack.cli.options import (
 )
 
 __all__ = ["command"]
-
-LOOK_SECONDS = 0.25  # how often it looks whether the namespace is still there
 
 
 def _descriptor(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
@@ -77,8 +75,7 @@ def attach(
     check_standard_output(config)
     from netstack.sandbox import Interface, Netns, open_tap_in, random_mac, sock_diag_in
 
-    stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # fetched below; nothing else is ever interrupted
+    hold_signals()
     interface = Interface(ifname, config.mtu, random_mac())
     if not no_configure:
         prefix = int(config.network.rpartition("/")[2])
@@ -109,9 +106,7 @@ def attach(
                     f"netstack: {tap.name} in {netns} is served; its name server is {config.gateway}",
                     err=True,
                 )
-            while signal.sigtimedwait(stop, LOOK_SECONDS) is None:
-                if namespace.gone() or gateway.wait_link_closed(0):
-                    break
+            wait_for_end(namespace.wait_gone, gateway.wait_links_gone)
         if verbose:
             print_summary(gateway)
     finally:

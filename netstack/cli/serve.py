@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from netstack.cli.ending import hold_signals, wait_for_end
 from netstack.cli.options import (
     NETWORK_OPTIONS,
     check_standard_output,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 log = logging.getLogger("netstack")
-LOOK_SECONDS = 0.1  # how often it looks whether the last of the links that cannot come again is still there
 STRICT = "held"  # the check of sources where several guests meet
 
 PLACES = (
@@ -164,8 +162,7 @@ def run(config: ServiceConfig, verbose: bool) -> int:
     if config.network.pcap == "-" and any(place.startswith("stdio:") for place in places):
         raise ConfigError("standard output is a guest's link already: give --pcap FILE instead of -")
     set_up_log(config)
-    stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # fetched below; threads inherit it
+    hold_signals()
     from netstack.gateway import Gateway
 
     once = all(parse_link(place).family in ("stdio", "tap") for place in places)
@@ -182,7 +179,7 @@ def run(config: ServiceConfig, verbose: bool) -> int:
         ):
             log.info("ready", extra={"event": "ready", "listen": heard})
             sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
-            wait(gateway, stop, once)
+            wait_for_end(*([gateway.wait_links_gone] if once else []))
             log.info("stopping", extra={"event": "stopping"})
             sd_notify("STOPPING=1")
         if verbose:
@@ -222,20 +219,6 @@ def exposing(gateway: Gateway, config: ServiceConfig) -> AbstractContextManager[
 
     exposed = [parse_exposed(text) for text in config.expose]
     return PublishAll(gateway, ExposedPorts(gateway.guest_addresses, exposed), log.info)
-
-
-def wait(gateway: Gateway, stop: set[signal.Signals], once: bool) -> None:
-    """Until a signal says stop; with ``once`` also until no link is left of those that there were.
-
-    The signals are blocked. macOS has no sigtimedwait, so where there is more to wait for, they are looked at.
-    """
-    if not once:
-        signal.sigwait(stop)
-        return
-    while not signal.sigpending() & stop:
-        if gateway.wait_link_closed(0) and not gateway.links():
-            return
-        time.sleep(LOOK_SECONDS)
 
 
 def command() -> click.Command:

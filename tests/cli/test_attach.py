@@ -149,3 +149,20 @@ def test_name_in_use(guest: int) -> None:
         )
         assert done.returncode == 125
         assert "an interface of that name is in use; choose another with --ifname" in done.stderr
+
+
+def sleeps(pid: int) -> int:
+    """How often the threads of a process have gone to sleep so far."""
+    threads = (Path(f"/proc/{pid}/task") / name / "status" for name in os.listdir(f"/proc/{pid}/task"))
+    return sum(int(path.read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0]) for path in threads)
+
+
+def test_sleeps_while_there_is_nothing_to_do(guest: int) -> None:
+    with attach(str(guest)) as process:
+        for _ in range(20):  # the guest's kernel has something to say at first
+            before = sleeps(process.pid)
+            time.sleep(0.7)
+            if sleeps(process.pid) == before:
+                break
+        else:
+            pytest.fail("something wakes it again and again")

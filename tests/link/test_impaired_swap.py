@@ -137,7 +137,7 @@ def test_a_link_that_closes_with_frames_under_way(wire: Wire) -> None:
     wire.gateway.step(wire.now + 2)
     wire.impair("delay=1s")  # of nothing
     wire.gateway.step(wire.now + 3)
-    assert wire.gateway.wait_link_closed(0)
+    assert wire.gateway.wait_links_gone(0)
 
 
 def test_a_full_link_is_tried_again(wire: Wire) -> None:
