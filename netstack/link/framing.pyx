@@ -5,11 +5,11 @@ gathered from where it lies. RFC 9293 for TCP, RFC 768 for UDP, RFC 791 and RFC 
 with the first segment and FIN and PSH with the last, as RFC 3168 and Linux's GSO have it.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from netstack.host.sockets cimport iovec
 from netstack.link.link cimport LINK_BAD_FRAME, LINK_CSUM, LINK_OK, link_needs, link_t
+from netstack.link.stored cimport stored_frame, stored_free, stored_new
 from netstack.storage.frame cimport (
     CSUM_FULL, CSUM_PARTIAL, GSO_ECN, GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, frame_meta,
 )
@@ -251,38 +251,22 @@ cdef int framing_send(link_t *link, const frame_meta *meta, const iovec *iov, in
 
 # The Python face: a link that keeps what it is given.
 
-ctypedef struct kept_t:
-    kept_t *next
-    uint32_t length
-    frame_meta meta
-    uint8_t data[1]
-
 ctypedef struct keeper_t:
     link_t link
-    kept_t *first
-    kept_t *last
+    stored_frame *first
+    stored_frame *last
     uint32_t n
     uint32_t limit
 
 
 cdef int keeper_send(link_t *link, const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil:
     cdef keeper_t *k = <keeper_t *>link.impl
-    cdef kept_t *f
-    cdef uint32_t length = 0
-    cdef int i
+    cdef stored_frame *f
     if k.n == k.limit:
         return -1
-    for i in range(iovcnt):
-        length += <uint32_t>iov[i].iov_len
-    f = <kept_t *>malloc(sizeof(kept_t) + length)
+    f = stored_new(meta, iov, iovcnt)
     if f == NULL:
         return -1
-    f.next = NULL
-    f.length = 0
-    f.meta = meta[0]
-    for i in range(iovcnt):
-        memcpy(f.data + f.length, iov[i].iov_base, iov[i].iov_len)
-        f.length += <uint32_t>iov[i].iov_len
     if k.last != NULL:
         k.last.next = f
     else:
@@ -304,7 +288,7 @@ def segment(pieces, meta, uint32_t features=0, uint32_t limit=1 << 16) -> tuple:
     cdef frame_meta m
     cdef iovec iov[MAX_IOV]
     cdef uint32_t sent = 0
-    cdef kept_t *f
+    cdef stored_frame *f
     cdef int i, rc
     cdef bytes piece
     if not 1 <= len(pieces) <= MAX_IOV:
@@ -327,5 +311,5 @@ def segment(pieces, meta, uint32_t features=0, uint32_t limit=1 << 16) -> tuple:
             f.meta.csum, f.meta.gso_type, f.meta.gso_size, f.meta.hdr_len, f.meta.csum_start,
             f.meta.csum_offset)))
         keeper.first = f.next
-        free(f)
+        stored_free(f)
     return rc, sent, out

@@ -2,14 +2,7 @@
 # clock, no threads, no file descriptors: the same model serves virtual time, the link in memory and the box
 # between two TAPs.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from netstack.host.sockets cimport iovec
-from netstack.storage.frame cimport frame_meta
-
-ctypedef struct stored_frame:   # a frame that owns its bytes
-    stored_frame *next          # the owner's business
-    uint32_t length
-    frame_meta meta
-    uint8_t data[1]             # length bytes
+from netstack.link.stored cimport stored_frame
 
 ctypedef struct impair_config:
     double loss                 # chances, 0..1
@@ -47,8 +40,6 @@ cdef enum:
     IMPAIR_LIMIT = 65536        # frames held at most
 
 # NULL: no memory
-cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil
-cdef void stored_free(stored_frame *f) noexcept nogil
 cdef impair_t *impair_new(const impair_config *config) noexcept nogil       # NULL: no memory
 cdef void impair_free(impair_t *m) noexcept nogil                           # and every frame it holds
 # Other settings from now on, seed included; what is held is due now, in the order it would have come out in.

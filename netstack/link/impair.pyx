@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from netstack.host.sockets cimport iovec
+from netstack.link.stored cimport stored_free, stored_frame, stored_new
 from netstack.storage.frame cimport CSUM_FULL, CSUM_PARTIAL, frame_meta
 
 cdef enum:
@@ -41,29 +42,6 @@ def number(word, value, units):
         return float(value) * scale if units else int(value)
     except ValueError:
         raise ValueError(f"not a number: {word!r}") from None
-
-
-cdef stored_frame *stored_new(const frame_meta *meta, const iovec *iov, int iovcnt) noexcept nogil:
-    """A copy of a gathered frame."""
-    cdef size_t length = 0
-    cdef stored_frame *f
-    cdef int i
-    for i in range(iovcnt):
-        length += iov[i].iov_len
-    f = <stored_frame *>malloc(sizeof(stored_frame) + length)
-    if f == NULL:
-        return NULL
-    f.next = NULL
-    f.length = 0
-    f.meta = meta[0]
-    for i in range(iovcnt):
-        memcpy(f.data + f.length, iov[i].iov_base, iov[i].iov_len)
-        f.length += <uint32_t>iov[i].iov_len
-    return f
-
-
-cdef void stored_free(stored_frame *f) noexcept nogil:
-    free(f)
 
 
 cdef inline uint64_t rotl(uint64_t x, int k) noexcept nogil:

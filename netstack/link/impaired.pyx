@@ -10,10 +10,10 @@ from libc.stdlib cimport calloc, free
 from netstack.host.sockets cimport iovec
 from netstack.link.framing cimport framing_send
 from netstack.link.impair cimport (
-    impair_change, impair_config, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stored_frame,
-    stored_free, stored_new,
+    impair_change, impair_config, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t,
 )
 from netstack.link.link cimport LINK_AGAIN, LINK_CLOSED, LINK_OK, link_frame, link_t
+from netstack.link.stored cimport stored_frame, stored_free, stored_new
 from netstack.storage.counters cimport IMPAIR_CORRUPTED, IMPAIR_FULL, IMPAIR_LOST, LINK_DOWN, LINK_FULL, count
 from netstack.storage.frame cimport frame_meta
 

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from netstack.link.impair cimport impair_t, stored_frame
+from netstack.link.impair cimport impair_t
 from netstack.link.link cimport link_t
+from netstack.link.stored cimport stored_frame
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:

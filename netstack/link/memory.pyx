@@ -15,12 +15,12 @@ from netstack.host.clock cimport clock_now_ns
 from netstack.host.sockets cimport iovec, sock_close, wake_clear, wake_open, wake_signal
 from netstack.link.impair cimport (
     Impairment, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stats_dict,
-    stored_frame, stored_free, stored_new,
 )
 from netstack.link.link cimport (
     LINK_AGAIN, LINK_BAD_FRAME, LINK_CLOSED, LINK_CSUM, LINK_ECN, LINK_OK, LINK_TSO4, LINK_TSO6, LINK_USO,
     link_carries, link_frame, link_t,
 )
+from netstack.link.stored cimport stored_frame, stored_free, stored_new
 from netstack.storage.frame cimport frame_meta
 
 cdef extern from "<pthread.h>" nogil:

@@ -24,10 +24,10 @@ from netstack.host.tun cimport tun_adopt
 from netstack.link.framing cimport framing_send
 from netstack.link.impair cimport (
     Impairment, impair_free, impair_new, impair_next, impair_pop, impair_push, impair_t, stats_dict,
-    stored_frame, stored_free, stored_new,
 )
 from netstack.link.link cimport LINK_AGAIN, LINK_OK, link_frame, link_t
 from netstack.link.memory cimport MemoryLink
+from netstack.link.stored cimport stored_frame, stored_free, stored_new
 from netstack.link.tap cimport tap_link_new
 
 from netstack.host import namespace

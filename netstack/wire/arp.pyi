@@ -1,13 +1,15 @@
 from ipaddress import IPv4Address
 from typing import final
 
+from netstack.wire.header import WireHeader
+
 _Bytes = bytes | bytearray | memoryview
 
 REQUEST: int
 REPLY: int
 
 @final
-class ArpPacket:
+class ArpPacket(WireHeader):
     def __init__(
         self,
         op: int,
@@ -19,7 +21,6 @@ class ArpPacket:
     @staticmethod
     def parse(data: _Bytes) -> ArpPacket: ...
     def build(self) -> bytes: ...
-    def write(self, out: bytearray | memoryview) -> int: ...
     @property
     def op(self) -> int: ...
     @property

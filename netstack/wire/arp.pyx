@@ -4,13 +4,14 @@ Offsets: hardware type 0, protocol type 2, lengths 4 and 5, operation 6, sender 
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
 from netstack.wire.addr cimport mac_from_object, mac_to_str, v4_from_object, v4_to_object
 from netstack.wire.be cimport be16, be32, put_be16, put_be32
 from netstack.wire.code cimport WIRE_BAD_LENGTH, WIRE_BAD_VERSION, WIRE_NO_ROOM, WIRE_TRUNCATED, raise_wire
+from netstack.wire.header cimport WireHeader
 
 REQUEST = ARP_REQUEST
 REPLY = ARP_REPLY
@@ -48,7 +49,7 @@ cdef int arp_write(uint8_t *out, size_t room, const arp_hdr *hdr) noexcept nogil
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class ArpPacket:
+cdef class ArpPacket(WireHeader):
     """An ARP packet as a value.
 
     Attributes:
@@ -87,17 +88,8 @@ cdef class ArpPacket:
         cdef int n = raise_wire(arp_write(out, sizeof(out), &self.h))
         return out[:n]
 
-    def write(self, out):
-        """Writes the packet at the start of a writable buffer; how many bytes that takes.
-
-        Raises:
-            WireError: no room.
-        """
-        cdef Py_buffer view
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        cdef int code = arp_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
-        PyBuffer_Release(&view)
-        return raise_wire(code)
+    cdef int write_at(self, uint8_t *out, size_t room):
+        return arp_write(out, room, &self.h)
 
     @property
     def op(self):

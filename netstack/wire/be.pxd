@@ -24,8 +24,3 @@ cdef inline void put_be32(uint8_t *p, uint32_t v) noexcept nogil:
     p[1] = <uint8_t>(v >> 16)
     p[2] = <uint8_t>(v >> 8)
     p[3] = <uint8_t>v
-
-
-cdef inline void put_be64(uint8_t *p, uint64_t v) noexcept nogil:
-    put_be32(p, <uint32_t>(v >> 32))
-    put_be32(p + 4, <uint32_t>v)

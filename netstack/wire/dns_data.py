@@ -23,7 +23,7 @@ RCODES = MappingProxyType({
     7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH", 10: "NOTZONE", 16: "BADVERS", 23: "BADCOOKIE",
 })
 
-# type: (fixed bytes in front, names that follow, whether a writer may compress them). RFC 1035 section 3.3
+# Of each type (fixed bytes in front, names that follow, whether a writer may compress them). RFC 1035 section 3.3
 # lets a writer compress its own types; of the later ones a reader only undoes it (RFC 3597 section 4).
 NAMES_IN_DATA = MappingProxyType({
     2: (0, 1, True), 3: (0, 1, True), 4: (0, 1, True), 5: (0, 1, True), 6: (0, 2, True), 7: (0, 1, True),

@@ -1,14 +1,15 @@
 from typing import final
 
+from netstack.wire.header import WireHeader
+
 _Bytes = bytes | bytearray | memoryview
 
 @final
-class EthernetHeader:
+class EthernetHeader(WireHeader):
     def __init__(self, dst: str | _Bytes, src: str | _Bytes, ethertype: int) -> None: ...
     @staticmethod
     def parse(data: _Bytes) -> EthernetHeader: ...
     def build(self, payload: bytes = b"") -> bytes: ...
-    def write(self, out: bytearray | memoryview) -> int: ...
     @property
     def dst(self) -> str: ...
     @property

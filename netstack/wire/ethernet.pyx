@@ -4,13 +4,14 @@ Offsets: destination 0, source 6, then per tag TPID and TCI (4 bytes), then the 
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
 from netstack.wire.addr cimport mac_from_object, mac_to_str
 from netstack.wire.be cimport be16, put_be16
 from netstack.wire.code cimport WIRE_NO_ROOM, WIRE_TRUNCATED, raise_wire
+from netstack.wire.header cimport WireHeader
 
 
 cdef int eth_parse(const uint8_t *data, size_t length, eth_hdr *out) noexcept nogil:
@@ -46,7 +47,7 @@ cdef int eth_write(uint8_t *out, size_t room, const eth_hdr *hdr) noexcept nogil
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class EthernetHeader:
+cdef class EthernetHeader(WireHeader):
     """An Ethernet header as a value.
 
     Attributes:
@@ -87,17 +88,8 @@ cdef class EthernetHeader:
         cdef int n = raise_wire(eth_write(out, sizeof(out), &self.h))
         return out[:n] + payload
 
-    def write(self, out):
-        """Writes the untagged header at the start of a writable buffer; how many bytes that takes.
-
-        Raises:
-            WireError: no room.
-        """
-        cdef Py_buffer view
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        cdef int code = eth_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
-        PyBuffer_Release(&view)
-        return raise_wire(code)
+    cdef int write_at(self, uint8_t *out, size_t room):
+        return eth_write(out, room, &self.h)
 
     @property
     def dst(self):

@@ -1,4 +1,5 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t
+from netstack.wire.icmp cimport icmp_hdr
 
 cdef enum:
     ICMP4_ECHO_REPLY = 0
@@ -14,15 +15,8 @@ cdef enum:
     ICMP4_FRAG_NEEDED = 4
     ICMP4_ADMIN_PROHIBITED = 13
 
-ctypedef struct icmp4_hdr:  # RFC 792
-    uint8_t type
-    uint8_t code
-    uint16_t checksum
-    uint32_t rest           # bytes 4..7 as one word: echo id << 16 | seq, or next-hop MTU in the low 16 bits
-    const uint8_t *body     # what follows the 8 bytes: echo data or the quoted datagram
-    uint32_t body_length
+ctypedef icmp_hdr icmp4_hdr
 
 cdef int icmp4_parse(const uint8_t *data, size_t length, icmp4_hdr *out) noexcept nogil    # 8 or a wire_code
-# Writes header, body and checksum; the number of bytes written or WIRE_NO_ROOM. body may already lie at out +
-# 8.
+# Writes header, body and checksum, as icmp_put.
 cdef int icmp4_write(uint8_t *out, size_t room, const icmp4_hdr *hdr) noexcept nogil

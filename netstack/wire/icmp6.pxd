@@ -1,5 +1,6 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t
 from netstack.wire.addr cimport addr_t
+from netstack.wire.icmp cimport icmp_hdr
 
 cdef enum:
     ICMP6_UNREACHABLE = 1
@@ -13,13 +14,7 @@ cdef enum:
     ICMP6_NEIGHBOR_SOLICIT = 135
     ICMP6_NEIGHBOR_ADVERT = 136
 
-ctypedef struct icmp6_hdr:  # RFC 4443; neighbour discovery RFC 4861
-    uint8_t type
-    uint8_t code
-    uint16_t checksum
-    uint32_t rest           # bytes 4..7
-    const uint8_t *body
-    uint32_t body_length
+ctypedef icmp_hdr icmp6_hdr     # neighbour discovery too (RFC 4861)
 
 cdef int icmp6_parse(const uint8_t *data, size_t length, icmp6_hdr *out) noexcept nogil    # 8 or a wire_code
 cdef int icmp6_write(

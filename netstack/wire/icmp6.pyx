@@ -1,18 +1,14 @@
-"""ICMPv6 messages (RFC 4443) and the option lists of neighbour discovery (RFC 4861 section 4.6).
-
-Offsets: type 0, code 1, checksum 2, four bytes whose meaning the type decides 4, body 8.
-"""
+"""ICMPv6 messages (RFC 4443) and the option lists of neighbour discovery (RFC 4861 section 4.6)."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memmove
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from netstack.wire.addr cimport addr_from_object, addr_t
-from netstack.wire.be cimport be16, be32, put_be32
 from netstack.wire.checksum cimport csum_add, csum_finish, csum_ok, csum_pseudo, csum_store
-from netstack.wire.code cimport WIRE_BAD_CHECKSUM, WIRE_BAD_OPTION, WIRE_NO_ROOM, WIRE_TRUNCATED, raise_wire
+from netstack.wire.code cimport WIRE_BAD_CHECKSUM, WIRE_BAD_OPTION, WIRE_TRUNCATED, raise_wire
+from netstack.wire.icmp cimport ICMPMessage, icmp_parse, icmp_put
 
 UNREACHABLE = ICMP6_UNREACHABLE
 TOO_BIG = ICMP6_TOO_BIG
@@ -30,33 +26,18 @@ cdef enum:
 
 
 cdef int icmp6_parse(const uint8_t *data, size_t length, icmp6_hdr *out) noexcept nogil:
-    if length < 8:
-        return WIRE_TRUNCATED
-    out.type = data[0]
-    out.code = data[1]
-    out.checksum = be16(data + 2)
-    out.rest = be32(data + 4)
-    out.body = data + 8
-    out.body_length = <uint32_t>(length - 8)
-    return 8
+    return icmp_parse(data, length, out)
 
 
 cdef int icmp6_write(
     uint8_t *out, size_t room, const icmp6_hdr *hdr, const addr_t *src, const addr_t *dst
 ) noexcept nogil:
-    cdef size_t length = <size_t>hdr.body_length + 8
-    if room < length or length > 0x7fffffff:
-        return WIRE_NO_ROOM
-    if hdr.body_length and hdr.body != out + 8:
-        memmove(out + 8, hdr.body, hdr.body_length)
-    out[0] = hdr.type
-    out[1] = hdr.code
-    out[2] = 0
-    out[3] = 0
-    put_be32(out + 4, hdr.rest)
-    cdef uint64_t pseudo = csum_pseudo(src, dst, NEXT_HEADER, <uint32_t>length)
-    csum_store(out + 2, csum_finish(csum_add(out, length, pseudo)))
-    return <int>length
+    cdef int length = icmp_put(out, room, hdr)
+    if length > 0:
+        csum_store(out + 2, csum_finish(csum_add(
+            out, <size_t>length, csum_pseudo(src, dst, NEXT_HEADER, <uint32_t>length)
+        )))
+    return length
 
 
 cdef int nd_option_parse(const uint8_t *data, size_t length, uint8_t *kind) noexcept nogil:
@@ -91,27 +72,8 @@ def nd_options(data):
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class ICMPv6Message:
-    """An ICMPv6 message as a value.
-
-    Attributes:
-        type, code: as on the wire.
-        rest: bytes 4..7 as one number; identifier and sequence (echo) or mtu (packet too big) are its parts.
-        body: bytes from offset 8.
-        checksum: as received; 0 in a message that was not parsed.
-    """
-
-    cdef icmp6_hdr h
-    cdef readonly bytes body
-
-    def __init__(self, uint8_t type, uint8_t code=0, uint32_t rest=0, bytes body not None=b""):
-        self.h.type = type
-        self.h.code = code
-        self.h.checksum = 0
-        self.h.rest = rest
-        self.body = body
-        self.h.body = NULL
-        self.h.body_length = 0
+cdef class ICMPv6Message(ICMPMessage):
+    """An ICMPv6 message as a value (see :class:`ICMPMessage`)."""
 
     @staticmethod
     def echo(uint16_t identifier, uint16_t sequence, bytes body not None=b"", *, bint reply=False):
@@ -144,19 +106,16 @@ cdef class ICMPv6Message:
                 if not csum_ok(p, length, csum_pseudo(&s, &d, NEXT_HEADER, <uint32_t>length)):
                     code = WIRE_BAD_CHECKSUM
             raise_wire(code)
-            self.body = p[8:length]
-            self.h.body = NULL  # the pointer would outlive the buffer
+            self.hold(p, length)
         finally:
             PyBuffer_Release(&view)
         return self
 
     def build(self, src, dst):
         """The message with its checksum, which covers the addresses (RFC 8200 section 8.1)."""
-        cdef icmp6_hdr h = self.h
+        cdef icmp6_hdr h = self.header()
         cdef addr_t s = addr_from_object(src), d = addr_from_object(dst)
         cdef bytes out = PyBytes_FromStringAndSize(NULL, 8 + len(self.body))
-        h.body = self.body
-        h.body_length = <uint32_t>len(self.body)
         raise_wire(icmp6_write(<uint8_t *>PyBytes_AS_STRING(out), <size_t>len(out), &h, &s, &d))
         return out
 
@@ -167,56 +126,14 @@ cdef class ICMPv6Message:
             WireError: no room.
         """
         cdef Py_buffer view
-        cdef icmp6_hdr h = self.h
+        cdef icmp6_hdr h = self.header()
         cdef addr_t s = addr_from_object(src), d = addr_from_object(dst)
-        h.body = self.body
-        h.body_length = <uint32_t>len(self.body)
         PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
         cdef int code = icmp6_write(<uint8_t *>view.buf, <size_t>view.len, &h, &s, &d)
         PyBuffer_Release(&view)
         return raise_wire(code)
 
     @property
-    def type(self):
-        return self.h.type
-
-    @property
-    def code(self):
-        return self.h.code
-
-    @property
-    def checksum(self):
-        return self.h.checksum
-
-    @property
-    def rest(self):
-        return self.h.rest
-
-    @property
-    def identifier(self):
-        return self.h.rest >> 16
-
-    @property
-    def sequence(self):
-        return self.h.rest & 0xffff
-
-    @property
     def mtu(self):
+        """Of the next hop, where a packet was too big (RFC 4443 section 3.2)."""
         return self.h.rest
-
-    cdef tuple key(self):
-        return (self.h.type, self.h.code, self.h.rest, self.body)
-
-    def __eq__(self, other):
-        if not isinstance(other, ICMPv6Message):
-            return NotImplemented
-        return self.key() == (<ICMPv6Message>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
-    def __repr__(self):
-        return (
-            f"ICMPv6Message(type={self.h.type}, code={self.h.code}, rest={self.h.rest:#010x}, "
-            f"body={self.body!r})"
-        )

@@ -1,10 +1,12 @@
 from ipaddress import IPv4Address
 from typing import final
 
+from netstack.wire.header import WireHeader
+
 _Bytes = bytes | bytearray | memoryview
 
 @final
-class IPv4Header:
+class IPv4Header(WireHeader):
     def __init__(
         self,
         src: str | IPv4Address,
@@ -22,7 +24,6 @@ class IPv4Header:
     @staticmethod
     def parse(data: _Bytes, *, verify: bool = False) -> IPv4Header: ...
     def build(self, payload: bytes = b"") -> bytes: ...
-    def write(self, out: bytearray | memoryview) -> int: ...
     @property
     def src(self) -> IPv4Address: ...
     @property

@@ -5,7 +5,7 @@ protocol 9, header checksum 10, source 12, destination 16, options 20.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -21,6 +21,7 @@ from netstack.wire.code cimport (
     WIRE_TRUNCATED,
     raise_wire,
 )
+from netstack.wire.header cimport WireHeader
 
 
 cdef inline uint16_t fixed_header_sum(const uint8_t *p) noexcept nogil:
@@ -109,7 +110,7 @@ cdef int ipv4_write(uint8_t *out, size_t room, const ipv4_hdr *hdr) noexcept nog
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class IPv4Header:
+cdef class IPv4Header(WireHeader):
     """An IPv4 header as a value.
 
     Attributes:
@@ -198,20 +199,11 @@ cdef class IPv4Header:
         cdef int n = raise_wire(ipv4_write(out, sizeof(out), &h))
         return out[:n] + payload
 
-    def write(self, out):
-        """Writes the header with its checksum at the start of a writable buffer; how many bytes that takes.
-
-        Raises:
-            WireError: no room.
-        """
-        cdef Py_buffer view
+    cdef int write_at(self, uint8_t *out, size_t room):
         cdef ipv4_hdr h = self.h
         if self.options:
             h.options = self.options
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        cdef int code = ipv4_write(<uint8_t *>view.buf, <size_t>view.len, &h)
-        PyBuffer_Release(&view)
-        return raise_wire(code)
+        return ipv4_write(out, room, &h)
 
     @property
     def src(self):

@@ -1,10 +1,12 @@
 from ipaddress import IPv6Address
 from typing import final
 
+from netstack.wire.header import WireHeader
+
 _Bytes = bytes | bytearray | memoryview
 
 @final
-class IPv6Header:
+class IPv6Header(WireHeader):
     def __init__(
         self,
         src: str | IPv6Address,
@@ -18,7 +20,6 @@ class IPv6Header:
     @staticmethod
     def parse(data: _Bytes) -> IPv6Header: ...
     def build(self, payload: bytes = b"") -> bytes: ...
-    def write(self, out: bytearray | memoryview) -> int: ...
     @property
     def src(self) -> IPv6Address: ...
     @property

@@ -9,7 +9,7 @@ upper layer.
 import ipaddress
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -26,6 +26,7 @@ from netstack.wire.code cimport (
     WIRE_UNSUPPORTED,
     raise_wire,
 )
+from netstack.wire.header cimport WireHeader
 
 cdef enum:
     HOP_BY_HOP = 0
@@ -160,7 +161,7 @@ cdef addr_t v6_from_object(object value) except *:
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class IPv6Header:
+cdef class IPv6Header(WireHeader):
     """An IPv6 header as a value.
 
     Attributes:
@@ -230,17 +231,8 @@ cdef class IPv6Header:
         cdef int n = raise_wire(ipv6_write(out, sizeof(out), &h))
         return out[:n] + payload
 
-    def write(self, out):
-        """Writes the 40-byte header at the start of a writable buffer; how many bytes that takes.
-
-        Raises:
-            WireError: no room.
-        """
-        cdef Py_buffer view
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        cdef int code = ipv6_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
-        PyBuffer_Release(&view)
-        return raise_wire(code)
+    cdef int write_at(self, uint8_t *out, size_t room):
+        return ipv6_write(out, room, &self.h)
 
     @property
     def src(self):

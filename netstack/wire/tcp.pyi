@@ -2,6 +2,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import final
 
+from netstack.wire.header import WireHeader
+
 _Bytes = bytes | bytearray | memoryview
 _Address = str | IPv4Address | IPv6Address
 
@@ -15,7 +17,7 @@ ECE: int
 CWR: int
 
 @final
-class TCPHeader:
+class TCPHeader(WireHeader):
     def __init__(
         self,
         sport: int,
@@ -38,7 +40,6 @@ class TCPHeader:
     def build(
         self, payload: bytes = b"", *, src: _Address | None = None, dst: _Address | None = None
     ) -> bytes: ...
-    def write(self, out: bytearray | memoryview) -> int: ...
     @property
     def sport(self) -> int: ...
     @property

@@ -7,7 +7,7 @@ checksum 16, urgent pointer 18, options 20.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -23,6 +23,7 @@ from netstack.wire.code cimport (
     WIRE_TRUNCATED,
     raise_wire,
 )
+from netstack.wire.header cimport WireHeader
 
 FIN = TCP_FIN
 SYN = TCP_SYN
@@ -208,7 +209,7 @@ cdef int tcp_write(uint8_t *out, size_t room, const tcp_hdr *hdr) noexcept nogil
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class TCPHeader:
+cdef class TCPHeader(WireHeader):
     """A TCP header with its options as a value.
 
     Attributes:
@@ -318,17 +319,8 @@ cdef class TCPHeader:
             n = raise_wire(tcp_write(out, sizeof(out), &h))
         return out[:n] + payload
 
-    def write(self, out):
-        """Writes header and options as they are at the start of a writable buffer; how many bytes that takes.
-
-        Raises:
-            WireError: no room.
-        """
-        cdef Py_buffer view
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        cdef int code = tcp_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
-        PyBuffer_Release(&view)
-        return raise_wire(code)
+    cdef int write_at(self, uint8_t *out, size_t room):
+        return tcp_write(out, room, &self.h)
 
     @property
     def sport(self):

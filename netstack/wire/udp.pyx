@@ -4,13 +4,14 @@ Offsets: source port 0, destination port 2, length 4, checksum 6.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from netstack.wire.addr cimport addr_from_object, addr_is_v4, addr_t
 from netstack.wire.be cimport be16, put_be16
 from netstack.wire.checksum cimport csum_add, csum_finish, csum_ok, csum_pseudo, csum_store
 from netstack.wire.code cimport WIRE_BAD_CHECKSUM, WIRE_BAD_LENGTH, WIRE_NO_ROOM, WIRE_TRUNCATED, raise_wire
+from netstack.wire.header cimport WireHeader
 
 cdef enum:
     PROTOCOL = 17
@@ -42,7 +43,7 @@ cdef int udp_write(uint8_t *out, size_t room, const udp_hdr *hdr) noexcept nogil
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class UDPHeader:
+cdef class UDPHeader(WireHeader):
     """A UDP header as a value.
 
     Attributes:
@@ -118,17 +119,8 @@ cdef class UDPHeader:
             udp_write(out, sizeof(out), &h)
         return out[:UDP_HDR_LEN] + payload
 
-    def write(self, out):
-        """Writes the header as it is at the start of a writable buffer; how many bytes that takes.
-
-        Raises:
-            WireError: no room.
-        """
-        cdef Py_buffer view
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        cdef int code = udp_write(<uint8_t *>view.buf, <size_t>view.len, &self.h)
-        PyBuffer_Release(&view)
-        return raise_wire(code)
+    cdef int write_at(self, uint8_t *out, size_t room):
+        return udp_write(out, room, &self.h)
 
     @property
     def sport(self):
