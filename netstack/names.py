@@ -205,7 +205,7 @@ class NameMethods:
         Raises:
             ConfigError: one of them cannot be; then none is added.
         """
-        self.dns.change_added(lambda added: added.adding_all(records, zones, replace))
+        self.dns.change_added(lambda added: added.adding(records, zones, replace))
 
     def remove_names(self, name: str, kind: str | None = None, value: str | None = None) -> int:
         """Removes records that were added, those of a type or of a value only where given; how many there were.

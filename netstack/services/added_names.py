@@ -107,15 +107,7 @@ class AddedNames:
             for name, records in self.records.items()
         }
 
-    def adding(self, name: str, kind: str, text: str) -> AddedNames:
-        """With one more record; the same where it is there already.
-
-        Raises:
-            ConfigError: the name, the type or the value cannot be, or there are too many.
-        """
-        return self.adding_all([(name, kind, text)])
-
-    def adding_all(
+    def adding(
         self, records: Iterable[tuple[str, str, str]], zones: Iterable[str] = (), replace: bool = False
     ) -> AddedNames:
         """With these records (name, type, text) and zones as well, or in place of those of the same name and type.

@@ -45,7 +45,6 @@ cpdef enum counter:
     UDP_FLOW_EVICTED
     UDP_SOCKET_FAILED
     UDP_SEND_FAILED
-    UDP_REPLY_TOO_BIG
     UDP_REPLY_NOT_ALLOWED   # from an address that the guest may not reach
     ICMP_BAD
     ICMP_IGNORED            # a type that is not translated

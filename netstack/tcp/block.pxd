@@ -297,10 +297,6 @@ cdef inline uint32_t unsent(const tcb_t *t) noexcept nogil:
     return <uint32_t>t.snd_ring.tail - t.snd_nxt
 
 
-cdef inline bint synchronized(const tcb_t *t) noexcept nogil:
-    return t.state >= 4
-
-
 cdef inline bint can_send_data(const tcb_t *t) noexcept nogil:
     # FIN-WAIT-1, CLOSING and LAST-ACK also hold queued data until the FIN behind it is sent
     return 4 <= t.state <= 9 and t.state != 6

@@ -28,10 +28,6 @@ cdef inline uint32_t seq_max(uint32_t a, uint32_t b) noexcept nogil:
     return b if <int32_t>(a - b) < 0 else a
 
 
-cdef inline uint32_t seq_min(uint32_t a, uint32_t b) noexcept nogil:
-    return a if <int32_t>(a - b) < 0 else b
-
-
 # The 64-bit stream offset of seq, given a nearby offset: offsets are sequence numbers that do not wrap, so
 # that the low 32 bits of an offset are the sequence number of its byte.
 cdef inline uint64_t seq_offset(uint64_t near, uint32_t seq) noexcept nogil:
