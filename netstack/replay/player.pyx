@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from netstack.engine cimport Engine
-from netstack.loop cimport CALL_ADD_PORT, engine_call
+from netstack.loop cimport CALL_ADD_PORT, engine_call, new_port
 from netstack.nat.divert cimport divert_add, diversion
 from netstack.replay.feed cimport PLAY_DONE, evaluate, play_some
 from netstack.replay.flows cimport (
@@ -59,6 +59,7 @@ cdef class Player:
 
     def __cinit__(self, Trace trace not None, gateway, uint32_t guest, bytes station, bytes mac, bytes gateway_mac,
                   network, bint keep=False):
+        cdef new_port new
         cdef play_t *p = <play_t *>calloc(1, sizeof(play_t))
         if p == NULL:
             raise MemoryError
@@ -80,7 +81,8 @@ cdef class Player:
         p.by_key = table_new(sizeof(play_key), 64, MAX_FLOWS, 3, 4)
         if p.by_key == NULL or watch_begin(p) < 0:
             raise MemoryError("sixteen replays at a time is as many as a process can have")
-        if engine_call(p.engine, CALL_ADD_PORT, &p.link, -1) < 0:
+        new.link, new.fd, new.name = &p.link, -1, b"capture"
+        if engine_call(p.engine, CALL_ADD_PORT, &new, 0) < 0:
             raise OSError("the link cannot be attached")
         self.find_flows()
         self.divert_neighbors()
