@@ -67,7 +67,6 @@ class LeaseStore:
 
     def __init__(self, directory: str, now: Callable[[], float], threaded: bool = True) -> None:
         self.path = os.path.join(directory, FILE)
-        self._directory = directory
         self._now = now
         self._boot = boot_name()
         self._lock_fd = _own(directory)
