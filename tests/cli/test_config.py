@@ -10,6 +10,7 @@ from netstack.cli.main import main
 from netstack.cli.options import NETWORK_OPTIONS
 
 SAID = {
+    "state": ("--state=/tmp/x", 'state = "/tmp/x"'),
     "mtu": ("--mtu=9000", "mtu = 9000"),
     "network": ("--network=10.9.0.0/24", 'gateway = "10.9.0.1"'),
     "dns": ("--dns=10.0.0.53", 'dns = ["10.0.0.53"]'),
