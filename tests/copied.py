@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("netstack", "tests", "bench", "pcaps", "examples", "docs", ".ci")
-FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "dev", "mkdocs.yml", ".gitignore")
+FILES = ("pyproject.toml", "setup.py", "setup_commands.py", "MANIFEST.in", "dev", "mkdocs.yml", ".gitignore")
 TEXTS = ("README.md", "LICENSE", "CHANGELOG.md")
 BUILT = (".so", ".c")  # beside the .pyx they were made of
 
