@@ -55,12 +55,13 @@ class NameMethods:
         def _wpad(self) -> str:
             """That of :class:`netstack.proxying.ProxyMethods`."""
 
+    _store: LeaseStore | None = None  # closed also where the gateway cannot be made
+
     def _begin_names(self) -> None:
         self._holders: dict[str, bytes] = {}  # address to MAC, as the engine knows it
         self._dhcp_spoofed = 0
         self._dhcp: DhcpServer | None = None  # made when a guest is first admitted or asks
         self._static: list[tuple[bytes, str, str]] = []  # guests admitted before that
-        self._store: LeaseStore | None = None
         self._clock = time.time() - boot_time()
         self._exhausted_told = -math.inf
         #: the names that the gateway answers, and the name servers and hooks that know the others
