@@ -6,7 +6,6 @@ from one seeded generator, so the same frames at the same times with the same se
 cimport cython
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy
 
 from netstack.host.sockets cimport iovec
 from netstack.link.stored cimport stored_free, stored_frame, stored_new
