@@ -17,7 +17,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset, strcmp
 from posix.fcntl cimport (
-    F_DUPFD_CLOEXEC,
     F_SETFL,
     O_CLOEXEC,
     O_CREAT,
@@ -58,6 +57,7 @@ from netstack.capture.records cimport (
     records_read,
     records_t,
 )
+from netstack.capture.sink cimport open_standard_output
 from netstack.errors import WireError
 from netstack.wire.code cimport (
     WIRE_BAD_LENGTH,
@@ -98,19 +98,6 @@ cdef void write_file_header(pcap_writer *w) noexcept nogil:
     p[20] = 9
     put32(p + INTERFACE_LENGTH - 4, INTERFACE_LENGTH)
     w.used = SECTION_LENGTH + INTERFACE_LENGTH
-
-
-cdef int open_standard_output() noexcept nogil:
-    """A descriptor of our own for standard output, non-blocking where it is a pipe and can be opened anew.
-
-    The flag belongs to the open file and not to the descriptor: set on a duplicate it would surprise every
-    other process that writes to the same pipe.
-    """
-    cdef struct_stat st
-    cdef int fd = -1
-    if fstat(1, &st) == 0 and S_ISFIFO(st.st_mode):
-        fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC)
-    return fd if fd >= 0 else fcntl(1, F_DUPFD_CLOEXEC, 3)
 
 
 cdef pcap_writer *writer_new(uint32_t snaplen) noexcept nogil:

@@ -21,6 +21,8 @@ ctypedef struct sink_t:
     char *suffix
     char **kept                 # names of the ring's files, each in the place of its number
 
+# A descriptor of our own for standard output, or -1.
+cdef int open_standard_output() noexcept nogil
 # Each returns 0 or -errno.
 cdef int sink_open_fd(sink_t *s, int fd) noexcept nogil         # the sink's from here on
 cdef int sink_open(sink_t *s, const char *path) noexcept nogil  # "-" is standard output
