@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import socket
 import statistics
 import struct
@@ -25,13 +24,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from netstack.host.namespace import open_tap
-from netstack.testing.impairment import ImpairmentBox
 from netstack.testing.lab import HOST_ALIAS, Lab
 from netstack.testing.namespace import Namespace, in_thread
 
+from .far import FAR_SERVER, far_server
+
 __all__ = [
-    "FAR_HOST",
     "LOSSES",
     "REORDERS",
     "RTTS",
@@ -50,7 +48,6 @@ REORDERS = (0.0, 1.0)  #: per cent
 CONTROLS = ("cubic", "reno", "bbr")
 
 LINUX = "192.168.65.10"
-FAR_HOST, FAR_SERVER = "198.51.100.1", "198.51.100.2"
 
 CHUNK = 1 << 18
 
@@ -268,18 +265,9 @@ def far(rtt: float, direction: str, seconds: float, rounds: int, rate: float = 0
     figure = Figure(Cell(0.0, int(rtt)), direction, "cubic")
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab())
-        server = lab.namespace("server")
-        ends = []
-        for ns, address in ((lab.host, FAR_HOST), (server, FAR_SERVER)):
-            with ns.entered():
-                fd, _, _ = open_tap("far0", 0)
-            stack.callback(os.close, fd)
-            ends.append(fd)
-            ns.ip("address", "add", f"{address}/24", "dev", "far0")
-            ns.ip("link", "set", "far0", "up")
+        server = far_server(lab, stack, {"delay": rtt / 2, "rate": rate} if rate else {"delay": rtt / 2})
+        for ns in (lab.host, server):
             ns.sysctl("net.ipv4.tcp_no_metrics_save", "1")
-        way = {"delay": rtt / 2, "rate": rate} if rate else {"delay": rtt / 2}
-        stack.enter_context(ImpairmentBox(*ends, up=way, down=way))
         lab.attach()
         for _ in range(rounds):
             for source, out in ((lab.guest, figure.netstack), (lab.host, figure.linux)):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from netstack.host.namespace import open_tap
-from netstack.testing.impairment import ImpairmentBox
 from netstack.testing.lab import Lab
 from netstack.testing.namespace import Namespace, ProgramError
 
+from ..far import FAR_HOST, FAR_SERVER, far_server
 from ..systems import Running, System, Wanted
 
-FAR_HOST, FAR_SERVER, FAR_NOBODY = "198.51.100.1", "198.51.100.2", "198.51.100.254"
+FAR_NOBODY = "198.51.100.254"
 GUESTS_NETWORK = "192.168.65.0/24"
 
 Values = dict[str, "float | list[tuple[float, float]]"]  #: figures of one case: a number, or a curve
@@ -118,18 +116,9 @@ def _settle(ns: Namespace) -> None:
 def _far(lab: Lab, stack: contextlib.ExitStack, rtt: int) -> Namespace:
     """A server ``rtt`` ms away from the host. Nobody has the address of the host's default route: it is only there
     for systems that ask the host which interface leads out."""
-    server = lab.namespace("server")
-    ends = []
-    for ns, address in ((lab.host, FAR_HOST), (server, FAR_SERVER)):
-        with ns.entered():
-            fd, _, _ = open_tap("far0", 0)
-        stack.callback(os.close, fd)
-        ends.append(fd)
-        ns.ip("address", "add", f"{address}/24", "dev", "far0")
-        ns.ip("link", "set", "far0", "up")
+    server = far_server(lab, stack, {"delay": rtt / 2})
     lab.host.ip("route", "add", "default", "via", FAR_NOBODY)
     server.ip("route", "add", GUESTS_NETWORK, "via", FAR_HOST)
-    stack.enter_context(ImpairmentBox(*ends, up={"delay": rtt / 2}, down={"delay": rtt / 2}))
     return server
 
 
