@@ -8,7 +8,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, settings
 from netstack.host import namespace
 from netstack.testing.lab import Lab
 from netstack.testing.namespace import unavailable
+
+if TYPE_CHECKING:
+    from stack import Stack
 
 # A slow machine is no failure; the examples are the same in every automatic run, and new ones in every run by
 # hand.
@@ -122,3 +125,13 @@ def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """The system's best way to wait for descriptors, and poll(2), for the engines that the test makes."""
     monkeypatch.setenv("NETSTACK_POLLER", request.param)
     return str(request.param)
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """A gateway and a guest that are stepped; a file that wants another has its own."""
+    from stack import Stack
+
+    made = Stack()
+    yield made
+    made.close()

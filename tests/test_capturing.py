@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pcapng
@@ -32,13 +31,6 @@ import netstack
 from netstack.capturing import BusyError
 from netstack.errors import ConfigError
 from netstack.link.memory import MemoryLink
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    one = Stack()
-    yield one
-    one.close()
 
 
 def captured(stack: Stack, path: Path, bad: int = 0) -> pcapng.File:

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 from stack import GATEWAY, GATEWAY_MAC, GUEST, ICMP, IP, MAC, Ether, Raw, Stack
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
 
 
 def parts(data: bytes, ident: int, size: int = 512) -> list[Ether]:

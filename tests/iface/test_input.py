@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -25,13 +24,6 @@ from stack import (
     Stack,
     arp_who_has,
 )
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("address", [GATEWAY, HOST])

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from stack import TCP, GuestTcp, Packet, Stack
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
 
 
 def burst(stack: Stack, frames: list[Packet]) -> list[Packet]:

@@ -32,13 +32,6 @@ import netstack
 from netstack.publish import PublishError
 
 
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
-
-
 def know(stack: Stack) -> None:
     """The guest has been heard of."""
     stack.send(stack.ip(ICMP(id=1, seq=1), dst=GATEWAY))

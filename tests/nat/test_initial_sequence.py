@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from stack import IP, MAC, TCP, Ether, GuestTcp, Stack
 
 from netstack import Config, Gateway
-
-
-@pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
 
 
 def first_number(stack: Stack, sport: int) -> int:

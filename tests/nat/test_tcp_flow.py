@@ -13,13 +13,6 @@ import netstack
 
 
 @pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def real() -> Iterator[Stack]:
     """A stack whose connections go to the machine's own loopback."""
     made = Stack(dial=False)

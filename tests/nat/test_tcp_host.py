@@ -11,13 +11,6 @@ from stack import TCP, GuestTcp, Stack, data_of
 
 
 @pytest.fixture
-def stack() -> Iterator[Stack]:
-    made = Stack()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """The new host side: (the test's end, the engine's)."""
     ours, engines = socket.socketpair()
