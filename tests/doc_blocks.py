@@ -114,27 +114,27 @@ def indented_blocks(text: str) -> Iterator[int]:
         before = line
 
 
-def inline_commands(text: str) -> Iterator[tuple[int, str]]:
-    """(line, command) for each command of netstack that stands in a sentence or a table."""
+def _inline_code(text: str) -> Iterator[tuple[int, str]]:
+    """(line, code) for each piece of code that stands in a sentence or a table."""
     fenced = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.lstrip().startswith("```"):
             fenced = not fenced
         elif not fenced:
             for code in re.findall(r"`([^`]+)`", line):
-                if code.startswith("netstack "):
-                    yield number, code
+                yield number, code
+
+
+def inline_commands(text: str) -> Iterator[tuple[int, str]]:
+    """(line, command) for each command of netstack that stands in a sentence or a table."""
+    return ((number, code) for number, code in _inline_code(text) if code.startswith("netstack "))
 
 
 def inline_options(text: str) -> Iterator[tuple[int, str]]:
     """(line, option) for each long option that a sentence or a table begins some code with."""
-    fenced = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-        elif not fenced:
-            for code in re.findall(r"`(--[a-z][a-z0-9-]+)[^`]*`", line):
-                yield number, code
+    for number, code in _inline_code(text):
+        if option := re.match(r"--[a-z][a-z0-9-]+", code):
+            yield number, option[0]
 
 
 def _notes(comment: str, where: str) -> Iterator[tuple[str, str]]:
