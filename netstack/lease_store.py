@@ -192,9 +192,8 @@ class LeaseStore:
 
     def _commit(self, changes: dict[str, Row | None]) -> None:
         every = False
-        if (
-            _identity(self.path) != self._identity
-        ):  # removed, or another in its place: what we write would be lost
+        # removed, or another in its place: what we write would be lost
+        if _identity(self.path) != self._identity:
             fresh = _open(self.path)
             self._db.close()
             self._db, self._identity, every = fresh, _identity(self.path), True

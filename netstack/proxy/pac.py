@@ -41,9 +41,8 @@ def pac_text(settings: ProxySettings, plan: Plan) -> str:
 
     Prefixes of IPv6, which the dialect cannot compare with, are left to the proxy: it goes straight to them itself.
     """
-    taken = ["http"] * bool(settings.http) + ["https", "ws", "wss"] * bool(
-        settings.https
-    )  # WebSocket takes a tunnel
+    tunnelled = ["https", "ws", "wss"] if settings.https else []  # WebSocket takes a tunnel, too
+    taken = (["http"] if settings.http else []) + tunnelled
     lines = ["function FindProxyForURL(url, host) {"]
     if taken:
         excluded = Hosts((*settings.no_proxy.items, *parse_hosts(plan.no_proxy()).items))

@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from netstack.errors import ConfigError
+from netstack.wire.addr import parse_mac
 from netstack.wire.dhcp4 import DhcpMessage
 
 __all__ = ["ETHERNET", "HOST_NAME", "Who", "client_id_text", "client_name", "hardware_key", "parse_who"]
@@ -92,7 +93,7 @@ def hardware_key(mac: bytes) -> bytes:
 
 def _mac_of_text(text: str) -> bytes:
     try:
-        mac = bytes(int(part, 16) for part in text.replace("-", ":").split(":"))
+        mac = bytes.fromhex(parse_mac(text).replace(":", ""))
     except ValueError:
         mac = b""
     return _mac(mac, text)
