@@ -160,6 +160,8 @@ class Shell:
             return lambda text: True
         if "http.server" in command and ">/dev/null" not in command:
             return lambda text: "Serving HTTP on" in text
+        if "http.server" in command:  # a port published for it is open before it is
+            return lambda text: self._serves_http(job)
         if re.search(r"netstack serve\b", command):
             return lambda text: " ready\n" in text
         if re.search(r"netstack attach\b", command):
@@ -173,6 +175,17 @@ class Shell:
         if LISTENS.search(command):
             return lambda text: bool(listening_ports(self._process.pid) - ports)
         return lambda text: True
+
+    def _serves_http(self, job: Done) -> bool:
+        """Whether the job's HTTP server of Python has its socket."""
+        for folder in self._proc.iterdir():
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
+                if words[1:3] == [b"-m", b"http.server"]:
+                    group = (folder / "stat").read_text().rpartition(")")[2].split()[2]
+                    if group == str(job.pid):
+                        return any(held.startswith("socket:") for held in self._holds(int(folder.name)))
+        return False
 
     def _holds(self, pid: int) -> set[str]:
         """What the descriptors of a process lead to."""
