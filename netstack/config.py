@@ -80,6 +80,8 @@ class Config:
         4.5  #: seconds until a query that no server answers fails; a resolver's patience is 5
     )
     dns_cache: int = 4096  #: answers of name servers kept, as long as their TTLs say; 0 = none
+    #: µs that the engine looks for events before it sleeps, while they follow each other that fast; 0 = never
+    busy_poll_us: int = 25
     connect_timeout: float = 127.0  #: seconds for the host's connect
     tcp_buffer_max: int = 16 * MiB  #: per connection and direction, bytes
     tcp_memory: int = 1024 * MiB  #: all connections together, bytes
@@ -145,6 +147,8 @@ class Config:
                 raise ConfigError(f"{key} {getattr(self, key)} must be positive")
         if not 0 <= self.dns_cache <= 1 << 20:
             raise ConfigError(f"dns_cache {self.dns_cache} is out of range: it may be 0 to {1 << 20} answers")
+        if not 0 <= self.busy_poll_us <= 1000:
+            raise ConfigError(f"busy_poll_us {self.busy_poll_us} is out of range: it may be 0 to 1000 µs")
         if not 0 <= self.names_ttl <= 86400:
             raise ConfigError(f"names_ttl {self.names_ttl} is out of range: it may be 0 to 86400 seconds")
         if len(self.outbound_interface.encode()) > 15:

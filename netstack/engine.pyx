@@ -9,6 +9,7 @@ from threading import Lock
 
 from netstack.host.clock cimport clock_now_ns, random_fill
 from netstack.host.poller cimport POLL_READ, poller_add, poller_free, poller_new
+from netstack.host.spin cimport spin_init
 from netstack.host.sync cimport flag_load
 from netstack.host.sockets cimport sock_close, wake_clear, wake_open
 from netstack.iface.interface cimport iface_free, iface_new
@@ -98,6 +99,7 @@ cdef class Engine:
             raise MemoryError
         if wake_open(&e.wake_read, &e.wake_write) < 0 or wake_open(&self.mail_read, &self.mail_write) < 0:
             raise OSError("no descriptors are left: raise the limit (ulimit -n)")
+        spin_init(&e.poller.spin, settings["busy_poll_ns"])
         self._configure(settings, keys[0], keys[1])
         if nat_make_tables(e.nat) < 0:
             raise MemoryError

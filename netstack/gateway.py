@@ -150,6 +150,7 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMe
             "udp_two_way_ns": ns(c.udp_idle_two_way),
             "dns_timeout_ns": ns(c.dns_timeout),
             "ping_timeout_ns": ns(60.0),
+            "busy_poll_ns": c.busy_poll_us * 1000 if several_processors() else 0,
             "connect_timeout_ns": ns(c.connect_timeout),
             "max_tcp": c.max_tcp_flows,
             "max_udp": c.max_udp_flows,
@@ -329,6 +330,12 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMe
 def start(config: Config | None = None) -> Gateway:
     """A gateway to be used as ``with netstack.start(config) as gw``: entering it starts it."""
     return Gateway(config)
+
+
+def several_processors() -> bool:
+    """Whether this process may use more than one: on a single one, looking for events keeps them from coming."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return (len(usable(0)) if usable else os.cpu_count() or 1) > 1
 
 
 def raise_descriptor_limit() -> None:

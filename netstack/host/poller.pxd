@@ -1,6 +1,8 @@
 # Edge-triggered readiness behind four functions: epoll, kqueue or poll(2).
 from libc.stdint cimport uint32_t, uint64_t
 
+from netstack.host.spin cimport spin_t
+
 cdef enum:
     POLL_READ = 1
     POLL_WRITE = 2
@@ -35,6 +37,7 @@ ctypedef struct poller_t:
     uint32_t turn           # where the next scan begins, so that a small limit starves nobody
     int *places             # by descriptor: place + 1, 0 = not here
     uint32_t places_room
+    spin_t spin             # how long to look before sleeping; its owner's to set up (spin_init), else never
     void *script            # of the scripted host whose sockets are watched (host/scripted): then only those are
 
 # The best back-end there is, or the one that the environment variable NETSTACK_POLLER (poll, epoll, kqueue)

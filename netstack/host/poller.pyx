@@ -11,9 +11,14 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, getenv, realloc
 from libc.string cimport memset, strcmp
 
+from netstack.host.clock cimport clock_now_ns
 from netstack.host.scripted cimport (
     SCRIPTED_FD, scripted_next, scripted_of, scripted_t, scripted_unwatch, scripted_watch,
 )
+from netstack.host.spin cimport spin_disturbs, spin_found, spin_now, spin_slept
+
+cdef enum:
+    DISTURBED_NS = 8000         # a look takes less than one: somebody else has had the processor
 
 cdef extern from * nogil:
     """
@@ -367,9 +372,34 @@ cdef int poller_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout
         return n
     if p.backend == POLLER_POLL:
         return poll_wait(p, out, limit, timeout_ns)
-    n = host_wait(p.fd, <host_event *>out, limit, timeout_ns, &p.coarse)
+    if timeout_ns and p.spin.limit_ns:
+        n = spinning_wait(p, out, limit, timeout_ns)
+    else:
+        n = host_wait(p.fd, <host_event *>out, limit, timeout_ns, &p.coarse)
     if n < 0:
         return 0 if errno == EINTR else -errno
+    return n
+
+
+cdef int spinning_wait(poller_t *p, poller_event *out, int limit, uint64_t timeout_ns) noexcept nogil:
+    """Looks for a while, where that has paid of late (``spin``), and sleeps then."""
+    cdef uint64_t begin, now, before, look = spin_now(&p.spin)
+    cdef int n
+    begin = now = clock_now_ns()
+    if look > timeout_ns:
+        look = timeout_ns
+    while now - begin < look:
+        n = host_wait(p.fd, <host_event *>out, limit, 0, &p.coarse)
+        if n:
+            spin_found(&p.spin)
+            return n
+        before = now
+        now = clock_now_ns()
+        if now - before > DISTURBED_NS:
+            spin_disturbs(&p.spin)
+            break
+    n = host_wait(p.fd, <host_event *>out, limit, timeout_ns, &p.coarse)
+    spin_slept(&p.spin, clock_now_ns() - begin)
     return n
 
 

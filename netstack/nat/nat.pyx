@@ -44,6 +44,7 @@ from netstack.nat.udp_flow cimport (
     TIMER_UDP, udp_flow_host_event, udp_flow_packet, udp_flow_timer, udp_flows_flush, udp_flows_free_all,
     udp_flows_reap,
 )
+from netstack.storage.blocks cimport blocks_free, blocks_new
 from netstack.storage.counters cimport DHCP_REQUESTS, IP_BROADCAST, count
 from netstack.storage.mailbox cimport mailbox_free, mailbox_init
 from netstack.storage.pool cimport pool_free, pool_new
@@ -95,6 +96,7 @@ cdef int nat_configure(nat_t *nat, dict s) except -1:
         source = addr_from_object(s["outbound_address"])
         memcpy(nat.options.source, &source, 16)
     nat.memory.limit = s["tcp_memory"]
+    nat.memory.blocks = blocks_new()    # without memory: rings come from the allocator
     nat.tcp.mss = s["mtu"] - 40
     nat.tcp.max_gso = 65535 - 20 - 60
     nat.tcp.rcv_buf_initial = s["tcp_buffer_initial"]
@@ -176,6 +178,7 @@ cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil:
         table_free(nat.client_keys)
     if nat.diversions != NULL:
         table_free(nat.diversions)
+    blocks_free(nat.memory.blocks)
     if nat.tcp_pool != NULL:
         pool_free(nat.tcp_pool)
     if nat.udp_pool != NULL:

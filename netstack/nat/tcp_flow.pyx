@@ -323,7 +323,8 @@ cdef void drain_up(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
     if (flow.guest_fin and not flow.host_shut and flow.host == HOST_OPEN and flow.next_fd < 0
             and tcp_readable(&flow.tcb) == 0):
         flow.host_shut = 1
-        sock_shutdown_write(flow.polled.fd)
+        if not flow.host_eof:           # else the socket is closed at the end of the round, which says the same
+            sock_shutdown_write(flow.polled.fd)
 
 
 # --- down
@@ -352,8 +353,9 @@ cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             flow.bytes_down += <uint64_t>n
             nat.counters[<int>TCP_BYTES_DOWN] += <uint64_t>n
             tcp_wrote(&flow.tcb, <uint32_t>n, now_ns)
-            output(nat, flow, now_ns)
-            if <uint32_t>n < room and not flow.host_rdhup:
+            if <uint32_t>n == room:
+                output(nat, flow, now_ns)   # else the caller's: one segment with the FIN, if that is next
+            elif not flow.host_rdhup:
                 flow.host_readable = 0      # a short read: an edge will tell of more
                 poller_rearm(nat.poller, flow.polled.fd, POLL_READ)
         elif n == 0 and flow.next_fd >= 0:
@@ -370,6 +372,7 @@ cdef bint pump_down(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
             flow.host_reset = 1
             flow.host_error = <int>-n
             count(nat.counters, TCP_RESET_BY_HOST)
+            output(nat, flow, now_ns)       # what it sent before
             tcp_host_close(nat, flow, False)
             tcp_abort(&flow.tcb, now_ns)
     return flow.host_readable and not flow.host_eof

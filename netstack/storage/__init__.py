@@ -15,6 +15,8 @@ Invariants
     * ranges: sorted, disjoint and not touching; never more than ``limit`` of them.
     * pool: an object's address is stable until it is put back; it is zeroed when handed out. At most one
       empty chunk is kept in reserve, all others go back to the allocator.
+    * blocks: the block that was put back last is taken first; at most 64 free ones keep their pages. Rings of
+      64 KiB live in them.
     * wheel: a timer is never returned before its deadline, and always by the first ``wheel_expire`` at or
       behind it. Arming and cancelling are O(1). Slots are 2**16 ns (65.5 us) at the lowest of eight levels of
       64 slots, which together cover all 64 bits of nanoseconds.

@@ -1,6 +1,8 @@
 # A byte ring addressed by absolute stream offsets; grows on demand up to a limit and gives its memory back.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from netstack.storage.blocks cimport blocks_t
+
 ctypedef struct ring_span:
     uint8_t *data
     uint32_t length
@@ -12,8 +14,9 @@ ctypedef struct ring_t:
     uint64_t tail           # stream offset behind the last byte held
     uint64_t placed         # stream offset behind the last byte that ring_place wrote
     uint64_t origin         # stream offset that lies at memory[0], modulo capacity
+    blocks_t *blocks        # where memory of the size BLOCK comes from; NULL: from the allocator as all else
 
-cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil
+cdef void ring_init(ring_t *r, uint64_t offset, blocks_t *blocks) noexcept nogil
 cdef void ring_free(ring_t *r) noexcept nogil
 # grow to at least that; keeps the bytes; 0 or -1
 cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil

@@ -1,8 +1,10 @@
 from typing_extensions import Buffer, Self, disjoint_base
 
+from .blocks import Blocks
+
 @disjoint_base
 class Ring:
-    def __new__(cls, offset: int = 0) -> Self: ...
+    def __new__(cls, offset: int = 0, blocks: Blocks | None = None) -> Self: ...
     @property
     def head(self) -> int: ...
     @property

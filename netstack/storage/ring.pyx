@@ -9,13 +9,16 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
+from netstack.storage.blocks cimport BLOCK, Blocks, blocks_get, blocks_put
+
 cdef enum:
     SMALLEST = 4096             # bytes: below a page there is nothing to save
     LARGEST = 1 << 30
 
 
-cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil:
+cdef void ring_init(ring_t *r, uint64_t offset, blocks_t *blocks) noexcept nogil:
     """An empty ring without memory whose first byte will have the given stream offset."""
+    r.blocks = blocks
     r.memory = NULL
     r.capacity = 0
     r.head = r.tail = r.placed = r.origin = offset
@@ -23,10 +26,25 @@ cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil:
 
 cdef void ring_free(ring_t *r) noexcept nogil:
     """Gives the memory back; the offsets stay, the bytes are gone."""
-    free(r.memory)
+    give(r)
+    r.head = r.placed = r.origin = r.tail
+
+
+cdef inline bint is_block(const ring_t *r, uint32_t size) noexcept nogil:
+    return size == BLOCK and r.blocks != NULL
+
+
+cdef inline uint8_t *take(const ring_t *r, uint32_t size) noexcept nogil:
+    return blocks_get(r.blocks) if is_block(r, size) else <uint8_t *>malloc(size)
+
+
+cdef inline void give(ring_t *r) noexcept nogil:
+    if is_block(r, r.capacity):
+        blocks_put(r.blocks, r.memory)
+    else:
+        free(r.memory)
     r.memory = NULL
     r.capacity = 0
-    r.head = r.placed = r.origin = r.tail
 
 
 cdef inline uint64_t ring_end(const ring_t *r) noexcept nogil:
@@ -39,6 +57,25 @@ cdef inline uint32_t round_up(uint32_t n) noexcept nogil:
     while capacity < n:
         capacity <<= 1
     return capacity
+
+
+cdef int move(ring_t *r, uint32_t capacity) noexcept nogil:
+    """Other memory, of a size that holds what is held. 0, or -1 without memory (nothing has changed then)."""
+    cdef uint8_t *memory = take(r, capacity)
+    cdef ring_span spans[2]
+    cdef uint32_t done = 0
+    cdef int i, n
+    if memory == NULL:
+        return -1
+    n = span_of(r, r.head, <uint32_t>(ring_end(r) - r.head), spans)
+    for i in range(n):
+        memcpy(memory + done, spans[i].data, spans[i].length)
+        done += spans[i].length
+    give(r)
+    r.memory = memory
+    r.capacity = capacity
+    r.origin = r.head
+    return 0
 
 
 cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
@@ -54,15 +91,8 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
         return -1
     bigger = round_up(capacity)
     held = <uint32_t>(ring_end(r) - r.head)
-    if held == 0:               # nothing to keep: cheaper than realloc, which would copy
-        memory = <uint8_t *>malloc(bigger)
-        if memory == NULL:
-            return -1
-        free(r.memory)
-        r.memory = memory
-        r.capacity = bigger
-        r.origin = r.head
-        return 0
+    if held <= r.capacity >> 2 or is_block(r, r.capacity) or is_block(r, bigger):
+        return move(r, bigger)      # cheaper than realloc, which would copy what nobody needs as well
     memory = <uint8_t *>realloc(r.memory, bigger)
     if memory == NULL:
         return -1
@@ -83,34 +113,17 @@ cdef void ring_shrink(ring_t *r) noexcept nogil:
     """
     cdef uint32_t held = <uint32_t>(ring_end(r) - r.head)
     cdef uint32_t smaller
-    cdef uint8_t *memory
-    cdef ring_span spans[2]
-    cdef int i, n
     if r.capacity == 0:
         return
     if held == 0:
-        free(r.memory)
-        r.memory = NULL
-        r.capacity = 0
+        give(r)
         r.origin = r.head
         return
     if held > r.capacity >> 2:
         return
     smaller = round_up(held * 2)
-    if smaller >= r.capacity:
-        return
-    memory = <uint8_t *>malloc(smaller)
-    if memory == NULL:
-        return                  # the larger one still works
-    n = span_of(r, r.head, held, spans)
-    held = 0
-    for i in range(n):
-        memcpy(memory + held, spans[i].data, spans[i].length)
-        held += spans[i].length
-    free(r.memory)
-    r.memory = memory
-    r.capacity = smaller
-    r.origin = r.head
+    if smaller < r.capacity:
+        move(r, smaller)        # without memory the larger one still works
 
 
 cdef inline int span_of(const ring_t *r, uint64_t offset, uint32_t length, ring_span *out) noexcept nogil:
@@ -199,9 +212,11 @@ cdef class Ring:
     """The ring as a Python object: ``write``/``read`` bytes, ``place`` and ``commit`` for reassembly."""
 
     cdef ring_t ring
+    cdef Blocks blocks
 
-    def __cinit__(self, uint64_t offset=0):
-        ring_init(&self.ring, offset)
+    def __cinit__(self, uint64_t offset=0, Blocks blocks=None):
+        self.blocks = blocks
+        ring_init(&self.ring, offset, NULL if blocks is None else blocks.blocks)
 
     def __dealloc__(self):
         ring_free(&self.ring)

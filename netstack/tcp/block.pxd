@@ -2,6 +2,7 @@
 # inline functions only: there is no module behind this file. Users cimport from netstack.tcp.tcb, which
 # gathers all that is public.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from netstack.storage.blocks cimport blocks_t
 from netstack.storage.ranges cimport ranges_t
 from netstack.storage.ring cimport ring_span, ring_t
 from netstack.wire.tcp cimport tcp_hdr
@@ -29,6 +30,7 @@ cdef enum tcp_congestion:
 ctypedef struct tcp_memory:         # shared by all connections of an engine
     uint64_t used                   # bytes of ring and scoreboard memory held
     uint64_t limit                  # beyond which windows shrink and rings do not grow
+    blocks_t *blocks                # where rings of 64 KiB have their memory from; NULL: from the allocator
 
 ctypedef struct tcp_config:         # constant; shared by many connections
     # largest payload we accept in one segment: MTU - 40 (IPv4), MTU - 60 (IPv6)
@@ -183,6 +185,7 @@ ctypedef struct tcb_t:
     # payload of one packet: least of the two, less the options of every segment
     uint16_t snd_mss
     uint8_t snd_urgent
+    uint8_t snd_filled              # the user has filled the ring: it would use a larger one
     uint8_t snd_blocked             # the user was refused room: TCP_EV_SPACE when there is some
     uint8_t cwnd_limited            # the window of this flight was filled
     uint8_t cwr_pending             # CWR goes with the next new data
@@ -269,6 +272,10 @@ ctypedef struct tcp_cc:             # congestion control as a table of functions
     void (*on_undo)(tcb_t *t) noexcept nogil
     # nothing was sent for idle_ns
     void (*on_idle)(tcb_t *t, uint64_t idle_ns) noexcept nogil
+
+
+cdef inline blocks_t *blocks_of(const tcb_t *t) noexcept nogil:
+    return t.config.memory.blocks if t.config.memory != NULL else NULL
 
 
 cdef inline void account(tcb_t *t, int64_t change) noexcept nogil:

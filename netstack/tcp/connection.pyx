@@ -161,6 +161,7 @@ cdef class Connection:
         if memory_limit:
             self.memory.used = 0
             self.memory.limit = memory_limit
+            self.memory.blocks = NULL
             c.memory = &self.memory
         if addresses is not None:
             self.local = addr_from_object(addresses[0])

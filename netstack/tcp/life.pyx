@@ -11,6 +11,7 @@ from netstack.tcp.block cimport (
     TCP_TIMER_NONE,
     TCP_WANT_RST,
     account,
+    blocks_of,
     tcb_t,
     tcp_config,
 )
@@ -45,8 +46,8 @@ cdef void tcb_init(tcb_t *t, const tcp_config *config, uint16_t local_port, uint
     t.rcv_wscale = 0
     while t.rcv_wscale < 14 and (config.rcv_buf_max >> t.rcv_wscale) > 65535:
         t.rcv_wscale += 1
-    ring_init(&t.snd_ring, iss + 1)
-    ring_init(&t.rcv_ring, 0)
+    ring_init(&t.snd_ring, iss + 1, blocks_of(t))
+    ring_init(&t.rcv_ring, 0, blocks_of(t))
     ranges_init(&t.reassembly, MAX_HOLES)
     t.cc = congestion_of(config.congestion)
     t.tx.lost_hint = t.tx.rack_hint = t.dsack_round = t.recovery_point = t.undo_una = iss

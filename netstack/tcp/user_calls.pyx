@@ -100,7 +100,7 @@ cdef uint32_t tcp_abort(tcb_t *t, uint64_t now_ns) noexcept nogil:
 # --- SEND
 
 cdef int tcp_write_spans(tcb_t *t, uint32_t limit, ring_span *out) noexcept nogil:
-    """Room grows with use: a ring begins small and doubles while it is filled. A little room in a full ring
+    """Room grows with use: a ring begins small and doubles while it is filled, or a quarter of it waits for the peer. A little room in a full ring
     is refused (``TCP_EV_SPACE`` tells when there is more), so that a writer is not woken for crumbs."""
     cdef uint32_t held = <uint32_t>(t.snd_ring.tail - t.snd_ring.head), room, need
     if t.fin_queued or t.state == TCP_CLOSED or t.state == TCP_TIME_WAIT or limit == 0:
@@ -111,7 +111,8 @@ cdef int tcp_write_spans(tcb_t *t, uint32_t limit, ring_span *out) noexcept nogi
         return 0
     if limit > room:
         limit = room
-    if t.snd_ring.capacity - held < limit:
+    if t.snd_ring.capacity - held < limit and (t.snd_filled or held >= t.snd_ring.capacity // 4):
+        t.snd_filled = 0
         need = held + u32_min(limit, u32_max(FIRST_RING, t.snd_ring.capacity))
         if reserve(t, &t.snd_ring, need, False) < 0 and t.snd_ring.capacity < LEAST_RING:
             reserve(t, &t.snd_ring, LEAST_RING, True)
@@ -123,6 +124,8 @@ cdef int tcp_write_spans(tcb_t *t, uint32_t limit, ring_span *out) noexcept nogi
 
 cdef uint32_t tcp_wrote(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil:
     ring_commit(&t.snd_ring, n)
+    if t.snd_ring.tail - t.snd_ring.head == t.snd_ring.capacity:
+        t.snd_filled = 1
     return TCP_EV_OUTPUT if tcp_wants_output(t) else 0
 
 

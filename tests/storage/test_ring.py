@@ -5,13 +5,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from netstack.storage.blocks import Blocks
 from netstack.storage.ring import Ring
 
 
 class RingMachine(RuleBasedStateMachine):
-    @initialize(offset=st.one_of(st.integers(0, 10), st.integers(2**32 - 5000, 2**32 + 5), st.just(2**63)))
-    def start(self, offset):
-        self.ring = Ring(offset)
+    @initialize(
+        offset=st.one_of(st.integers(0, 10), st.integers(2**32 - 5000, 2**32 + 5), st.just(2**63)),
+        blocks=st.booleans(),
+    )
+    def start(self, offset, blocks):
+        self.ring = Ring(offset, Blocks() if blocks else None)
         self.head = self.tail = offset
         self.bytes = {}  # everything that was written or placed and not dropped
         self.counter = 0
@@ -23,7 +27,7 @@ class RingMachine(RuleBasedStateMachine):
     def end(self):
         return max([self.tail, *(o + 1 for o in self.bytes)])
 
-    @rule(n=st.integers(0, 20000))
+    @rule(n=st.one_of(st.integers(0, 20000), st.integers(65000, 66000), st.integers(65537, 200000)))
     def reserve(self, n):
         self.ring.reserve(n)
         assert self.ring.capacity >= n
