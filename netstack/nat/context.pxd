@@ -32,7 +32,7 @@ cdef enum:
     NAT_PORTS = 256                 # links that frames can go to
     UDP_BATCH = 32                  # datagrams sent or received by one system call
     UDP_BATCH_BYTES = 131072        # copied at most into one batch
-    UDP_RECV_BATCH = 8
+    UDP_RECV_BATCH = 32
     UDP_RECV_ROOM = 65536
 
 cdef enum mail_kind:                # messages to the control plane

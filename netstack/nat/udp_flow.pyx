@@ -22,6 +22,7 @@ from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
 from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_mtu
 from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, policy_hide, verdict
+from netstack.nat.udp_join cimport udp_datagrams, udp_join, udp_join_run, udp_joins
 from netstack.storage.counters cimport (
     UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
     UDP_SOCKET_FAILED, UDP_UP, count,
@@ -131,6 +132,7 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr
     cdef udp_flow *flow
     cdef udp_message *m
     cdef uint16_t gso = 0
+    cdef uint8_t ttl
     if where != TO_HOST or p.udp.dport == 0:
         count(nat.counters, UDP_NO_PORT)
         nat_send_icmp_error(nat, p.guest, 0 if where == TO_NOWHERE else p.ip.dst, ICMP4_UNREACHABLE,
@@ -162,14 +164,20 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr
             return
         fragments_set(flow.polled.fd, &flow.fragments, fragments_of(p))
     nat.batch_flow = flow
+    ttl = p.ip.ttl - 1 if p.ip.ttl <= TTL_CARRIED and addr_v4(target) == p.ip.dst else 0
+    memcpy(nat.batch_memory + nat.batch_bytes, p.payload, p.payload_length)
+    nat.batch_bytes += p.payload_length
+    if nat.batch_n and gso == 0 and nat.udp_gso and nat.options.script == NULL:
+        m = &nat.batch[nat.batch_n - 1]
+        if udp_joins(m, p.payload_length, ttl, p.ip.tos, <const uint8_t *>target, port):
+            udp_join(m, p.payload_length)
+            return
     m = &nat.batch[nat.batch_n]
     nat.batch_n += 1
-    m.data = nat.batch_memory + nat.batch_bytes
+    m.data = nat.batch_memory + nat.batch_bytes - p.payload_length
     m.length = p.payload_length
-    memcpy(m.data, p.payload, p.payload_length)
-    nat.batch_bytes += p.payload_length
     m.gso_size = gso
-    m.ttl = p.ip.ttl - 1 if p.ip.ttl <= TTL_CARRIED and addr_v4(target) == p.ip.dst else 0
+    m.ttl = ttl
     m.tos = p.ip.tos
     memcpy(m.addr, target, 16)
     m.port = port
@@ -193,6 +201,7 @@ cdef int send_in_pieces(udp_flow *flow, const udp_message *m) noexcept nogil:
 
 cdef void udp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
     cdef udp_flow *flow = nat.batch_flow
+    cdef uint32_t sent = 0
     cdef int at = 0, r, tries = 0
     if flow == NULL or nat.batch_n == 0:
         return
@@ -202,10 +211,11 @@ cdef void udp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
         else:
             r = sock_udp_send(flow.polled.fd, &nat.batch[at], nat.batch_n - at)
         if r > 0:
-            nat.counters[<int>UDP_UP] += <uint64_t>r
-            flow.packets_up += <uint64_t>r
-            at += r
             tries = 0
+            while r > 0:
+                sent += udp_datagrams(&nat.batch[at])
+                at += 1
+                r -= 1
             continue
         # An earlier datagram's ICMP error is reported by the next call, which has sent nothing: say so to the
         # guest, try again once.
@@ -215,6 +225,8 @@ cdef void udp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
             send_failed(nat, flow, &nat.batch[at], r, now_ns)
             at += 1
             tries = 0
+    nat.counters[<int>UDP_UP] += sent
+    flow.packets_up += sent
     nat.batch_n = 0
     nat.batch_bytes = 0
     nat.batch_flow = NULL
@@ -334,7 +346,7 @@ cdef void give_down(nat_t *nat, udp_flow *flow, const udp_message *m, uint64_t n
 cdef void udp_flow_host_event(nat_t *nat, udp_flow *flow, uint32_t events, uint64_t now_ns) noexcept nogil:
     cdef udp_message[UDP_RECV_BATCH] messages
     cdef int rounds = RECV_ROUNDS
-    cdef int i, n
+    cdef int i, n, joined
     if flow.dead:
         return
     if events & POLL_ERROR:
@@ -353,8 +365,11 @@ cdef void udp_flow_host_event(nat_t *nat, udp_flow *flow, uint32_t events, uint6
             drain_errors(nat, flow, now_ns)
             continue
         used(nat, flow, now_ns)
-        for i in range(n):
+        i = 0
+        while i < n:
+            joined = udp_join_run(&messages[i], n - i, UDP_RECV_ROOM, nat.iface.mtu - 28)
             give_down(nat, flow, &messages[i], now_ns)
+            i += joined
         if n < UDP_RECV_BATCH:
             flow.readable = 0
             poller_rearm(nat.poller, flow.polled.fd, POLL_READ)

@@ -351,6 +351,8 @@ cdef void on_closed(void *context, uint32_t i, bint abort) noexcept nogil:
     w.seen |= SEEN_CLOSED
     if abort:
         w.seen |= SEEN_ABORTED
+    elif w.up.ended and w.handed == w.up.fin_at:
+        w.seen |= SEEN_SHUT             # closing says the end of the stream as well
     w.socket = -1
 
 

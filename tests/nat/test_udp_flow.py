@@ -173,3 +173,63 @@ def test_a_guest_without_an_address_reaches_nothing_but_dhcp(
     assert stack.send(Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff") / raw) == []
     assert stack.gateway.stats()["ip_broadcast"] == 1
     assert stack.gateway.flows() == []
+
+
+#: sizes of a burst: runs of one size that end in a shorter one, single ones, and nothing at all
+BURST = [100, 100, 100, 40, 100, 100, 1472, 1472, 7, 7, 7, 7, 0, 0, 7, 8, 8, 1472, 1, *[64] * 150]
+
+
+def numbered(sizes: list[int]) -> list[bytes]:
+    return [bytes((n * 7 + i) & 255 for i in range(size)) for n, size in enumerate(sizes)]
+
+
+def test_a_burst_to_the_host_arrives_as_it_was(stack: Stack, server: socket.socket) -> None:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    burst = numbered(BURST)
+    stack.send(*(datagram(data, server.getsockname()[1]) for data in burst))
+    assert [server.recv(65535) for _ in burst] == burst
+    assert stack.gateway.stats()["udp_up"] == len(burst)
+
+
+def test_a_burst_to_several_is_not_mixed_up(stack: Stack, server: socket.socket) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(5)
+        burst = numbered([80] * 60)
+        ports = [(server if n % 5 < 3 else other).getsockname()[1] for n in range(60)]
+        stack.send(*(datagram(data, port) for data, port in zip(burst, ports, strict=True)))
+        for sock in (server, other):
+            mine = [data for data, port in zip(burst, ports, strict=True) if port == sock.getsockname()[1]]
+            assert [sock.recv(65535) for _ in mine] == mine
+
+
+def test_each_of_a_burst_keeps_its_tos(stack: Stack, server: socket.socket) -> None:
+    server.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    marks = [0, 0, 0x20, 0x20, 0x20, 0, 0x88]
+    stack.send(*(datagram(b"same size", server.getsockname()[1], tos=tos) for tos in marks))
+    seen = []
+    for _ in marks:
+        data, extra, _, _ = server.recvmsg(100, 100)
+        assert data == b"same size"
+        seen += [value[0] for _, kind, value in extra if kind == socket.IP_TOS]
+    assert seen == marks
+
+
+def test_a_burst_to_the_guest_arrives_as_it_was(stack: Stack, server: socket.socket) -> None:
+    stack.send(datagram(b"?", server.getsockname()[1]))
+    _, peer = server.recvfrom(10)
+    burst = numbered(BURST)
+    for data in burst:
+        server.sendto(data, peer)
+    frames: list[Packet] = []
+    for _ in range(200):
+        frames += stack.run()
+        if len(frames) >= len(burst):
+            break
+        time.sleep(0.005)
+    assert [data_of(f) for f in frames] == burst
+    for f in frames:
+        check = f[UDP].chksum
+        del f[UDP].chksum
+        assert IP(bytes(f[IP]))[UDP].chksum == check
+    assert stack.gateway.stats()["udp_down"] == len(burst)
