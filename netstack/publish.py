@@ -26,7 +26,7 @@ from .errors import ConfigError, NetstackError
 __all__ = ["PortSpec", "PublishError", "bind", "host_port"]
 
 BACKLOG = 4096  # the kernel takes the less of this and net.core.somaxconn
-NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?"
 
 
 class PublishError(NetstackError):
@@ -166,7 +166,7 @@ def _address(text: str, wrong: Callable[[str], ConfigError]) -> str:
 
 
 def _guest(text: str, wrong: Callable[[str], ConfigError]) -> str:
-    if text and not NAME.fullmatch(text):
+    if text and not re.fullmatch(NAME, text):
         raise wrong(f"{text!r} is no guest's name")
     return text
 

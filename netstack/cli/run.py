@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 
+from netstack.cli.closing import leave_open
 from netstack.cli.options import (
     check_standard_output,
     control_api,
@@ -118,6 +119,7 @@ def run(
             from netstack.gateway import Gateway  # while the child makes its namespaces
 
             tap = sandbox.tap()
+            leave_open(tap.fd)
             gateway = Gateway(config)
             gateway.add_tap(
                 tap.fd,
