@@ -43,7 +43,7 @@ def one(place: Place, count: int) -> Values:
         str(compiled("load", place.lab.directory)), "hold", place.server, str(PORT), str(count), str(AT_ONCE)
     )
     seconds = held(client, count)
-    time.sleep(1.0)  # what it keeps for a while after a burst is given back
+    time.sleep(2.5)  # what it keeps for a second after the last byte is given back
     values: Values = {
         "rate": count / seconds,
         "kernel_bytes": max(kernel_memory() - kernel, 0) / count,

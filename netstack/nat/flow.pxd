@@ -65,7 +65,6 @@ ctypedef struct tcp_flow:
     tcp_flow *next_touched
     tcp_flow *next_waiting      # ring of those that wait for room on one link; NULL when it does not wait
     tcp_flow *prev_waiting
-    int waits_for               # the port of that link
     neighbor *guest             # NULL while resolving
     flow_key key
     uint32_t src_v4, dst_v4     # of packets to the guest: peer and guest
@@ -73,6 +72,7 @@ ctypedef struct tcp_flow:
     uint64_t opened_ns
     uint64_t bytes_up, bytes_down
     uint64_t retransmits
+    int waits_for               # the port of that link (next_waiting)
     uint32_t ack_step           # bytes from one ACK to the next within a round, 0 = none yet
     opening_t *opening          # not said yet; NULL mostly
     wheel_timer timer

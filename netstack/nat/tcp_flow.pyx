@@ -605,7 +605,7 @@ cdef void tcp_flows_flush(nat_t *nat, uint64_t now_ns) noexcept nogil:
 
 cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
     """Frees what has ended. After a crowd of connections the heap would keep their memory for ever; it is asked
-    to let go of it when most of them have gone, so the cost is shared by at least ``TRIM_FLOWS``."""
+    to let go of it when most of them have gone or fallen silent, so the cost is shared by at least ``TRIM_FLOWS``."""
     cdef tcp_flow *flow = nat.dead_tcp
     cdef tcp_flow *next_flow
     nat.dead_tcp = NULL
@@ -616,8 +616,9 @@ cdef void tcp_flows_reap(nat_t *nat) noexcept nogil:
         pool_put(nat.tcp_pool, flow)
         flow = next_flow
         nat.tcp_freed += 1
-    if nat.tcp_freed >= TRIM_FLOWS and table_len(nat.tcp_table) <= nat.tcp_freed // 8:
-        nat.tcp_freed = 0
+    if nat.memory.released >= TRIM_FLOWS or (nat.tcp_freed >= TRIM_FLOWS
+                                             and table_len(nat.tcp_table) <= nat.tcp_freed // 8):
+        nat.tcp_freed = nat.memory.released = 0
         memory_give_back()
 
 

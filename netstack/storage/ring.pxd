@@ -14,14 +14,14 @@ ctypedef struct ring_t:
     uint64_t tail           # stream offset behind the last byte held
     uint64_t placed         # stream offset behind the last byte that ring_place wrote
     uint64_t origin         # stream offset that lies at memory[0], modulo capacity
-    blocks_t *blocks        # where memory of the size BLOCK comes from; NULL: from the allocator as all else
 
-cdef void ring_init(ring_t *r, uint64_t offset, blocks_t *blocks) noexcept nogil
-cdef void ring_free(ring_t *r) noexcept nogil
+cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil
+# blocks, the same for all of a ring's life: where memory of the size BLOCK comes from; NULL: from the allocator
+cdef void ring_free(ring_t *r, blocks_t *blocks) noexcept nogil
 # grow to at least that; keeps the bytes; 0 or -1
-cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil
+cdef int ring_reserve(ring_t *r, uint32_t capacity, blocks_t *blocks) noexcept nogil
 # gives memory back where little or nothing is held
-cdef void ring_shrink(ring_t *r) noexcept nogil
+cdef void ring_shrink(ring_t *r, blocks_t *blocks) noexcept nogil
 # Up to two spans of free room behind tail (their number is returned); ring_commit says how much was filled.
 cdef int ring_free_spans(ring_t *r, uint32_t limit, ring_span *out) noexcept nogil
 cdef void ring_commit(ring_t *r, uint32_t n) noexcept nogil

@@ -9,38 +9,37 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
-from netstack.storage.blocks cimport BLOCK, Blocks, blocks_get, blocks_put
+from netstack.storage.blocks cimport BLOCK, Blocks, blocks_get, blocks_put, blocks_t
 
 cdef enum:
     SMALLEST = 4096             # bytes: below a page there is nothing to save
     LARGEST = 1 << 30
 
 
-cdef void ring_init(ring_t *r, uint64_t offset, blocks_t *blocks) noexcept nogil:
+cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil:
     """An empty ring without memory whose first byte will have the given stream offset."""
-    r.blocks = blocks
     r.memory = NULL
     r.capacity = 0
     r.head = r.tail = r.placed = r.origin = offset
 
 
-cdef void ring_free(ring_t *r) noexcept nogil:
+cdef void ring_free(ring_t *r, blocks_t *blocks) noexcept nogil:
     """Gives the memory back; the offsets stay, the bytes are gone."""
-    give(r)
+    give(r, blocks)
     r.head = r.placed = r.origin = r.tail
 
 
-cdef inline bint is_block(const ring_t *r, uint32_t size) noexcept nogil:
-    return size == BLOCK and r.blocks != NULL
+cdef inline bint is_block(const blocks_t *blocks, uint32_t size) noexcept nogil:
+    return size == BLOCK and blocks != NULL
 
 
-cdef inline uint8_t *take(const ring_t *r, uint32_t size) noexcept nogil:
-    return blocks_get(r.blocks) if is_block(r, size) else <uint8_t *>malloc(size)
+cdef inline uint8_t *take(blocks_t *blocks, uint32_t size) noexcept nogil:
+    return blocks_get(blocks) if is_block(blocks, size) else <uint8_t *>malloc(size)
 
 
-cdef inline void give(ring_t *r) noexcept nogil:
-    if is_block(r, r.capacity):
-        blocks_put(r.blocks, r.memory)
+cdef inline void give(ring_t *r, blocks_t *blocks) noexcept nogil:
+    if is_block(blocks, r.capacity):
+        blocks_put(blocks, r.memory)
     else:
         free(r.memory)
     r.memory = NULL
@@ -59,9 +58,9 @@ cdef inline uint32_t round_up(uint32_t n) noexcept nogil:
     return capacity
 
 
-cdef int move(ring_t *r, uint32_t capacity) noexcept nogil:
+cdef int move(ring_t *r, uint32_t capacity, blocks_t *blocks) noexcept nogil:
     """Other memory, of a size that holds what is held. 0, or -1 without memory (nothing has changed then)."""
-    cdef uint8_t *memory = take(r, capacity)
+    cdef uint8_t *memory = take(blocks, capacity)
     cdef ring_span spans[2]
     cdef uint32_t done = 0
     cdef int i, n
@@ -71,14 +70,14 @@ cdef int move(ring_t *r, uint32_t capacity) noexcept nogil:
     for i in range(n):
         memcpy(memory + done, spans[i].data, spans[i].length)
         done += spans[i].length
-    give(r)
+    give(r, blocks)
     r.memory = memory
     r.capacity = capacity
     r.origin = r.head
     return 0
 
 
-cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
+cdef int ring_reserve(ring_t *r, uint32_t capacity, blocks_t *blocks) noexcept nogil:
     """Grows to at least capacity bytes (at most 2**30).
 
     0, or -1 without memory (nothing has changed then).
@@ -91,8 +90,8 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
         return -1
     bigger = round_up(capacity)
     held = <uint32_t>(ring_end(r) - r.head)
-    if held <= r.capacity >> 2 or is_block(r, r.capacity) or is_block(r, bigger):
-        return move(r, bigger)      # cheaper than realloc, which would copy what nobody needs as well
+    if held <= r.capacity >> 2 or is_block(blocks, r.capacity) or is_block(blocks, bigger):
+        return move(r, bigger, blocks)      # cheaper than realloc, which would copy what nobody needs as well
     memory = <uint8_t *>realloc(r.memory, bigger)
     if memory == NULL:
         return -1
@@ -107,7 +106,7 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity) noexcept nogil:
     return 0
 
 
-cdef void ring_shrink(ring_t *r) noexcept nogil:
+cdef void ring_shrink(ring_t *r, blocks_t *blocks) noexcept nogil:
     """Frees everything when nothing is held, and halves or more when at most a quarter of the capacity is
     used.
     """
@@ -116,14 +115,14 @@ cdef void ring_shrink(ring_t *r) noexcept nogil:
     if r.capacity == 0:
         return
     if held == 0:
-        give(r)
+        give(r, blocks)
         r.origin = r.head
         return
     if held > r.capacity >> 2:
         return
     smaller = round_up(held * 2)
     if smaller < r.capacity:
-        move(r, smaller)        # without memory the larger one still works
+        move(r, smaller, blocks)        # without memory the larger one still works
 
 
 cdef inline int span_of(const ring_t *r, uint64_t offset, uint32_t length, ring_span *out) noexcept nogil:
@@ -213,13 +212,15 @@ cdef class Ring:
 
     cdef ring_t ring
     cdef Blocks blocks
+    cdef blocks_t *from_blocks
 
     def __cinit__(self, uint64_t offset=0, Blocks blocks=None):
         self.blocks = blocks
-        ring_init(&self.ring, offset, NULL if blocks is None else blocks.blocks)
+        self.from_blocks = NULL if blocks is None else blocks.blocks
+        ring_init(&self.ring, offset)
 
     def __dealloc__(self):
-        ring_free(&self.ring)
+        ring_free(&self.ring, self.from_blocks)
 
     @property
     def head(self) -> int:
@@ -248,12 +249,12 @@ cdef class Ring:
 
     def reserve(self, uint32_t capacity) -> None:
         """Grow to at least capacity bytes; MemoryError when that cannot be had."""
-        if ring_reserve(&self.ring, capacity) < 0:
+        if ring_reserve(&self.ring, capacity, self.from_blocks) < 0:
             raise MemoryError(f"cannot reserve {capacity} bytes")
 
     def shrink(self) -> None:
         """Give back memory that is not needed."""
-        ring_shrink(&self.ring)
+        ring_shrink(&self.ring, self.from_blocks)
 
     def write(self, const uint8_t[::1] data) -> int:
         """Append as much of data as there is room for; the number of bytes taken."""
@@ -298,7 +299,7 @@ cdef class Ring:
         cdef ring_span spans[2]
         cdef uint64_t _, total = 0
         cdef int k
-        if ring_reserve(&self.ring, size) < 0:
+        if ring_reserve(&self.ring, size, self.from_blocks) < 0:
             raise MemoryError
         with nogil:
             for _ in range(n):

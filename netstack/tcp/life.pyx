@@ -46,8 +46,8 @@ cdef void tcb_init(tcb_t *t, const tcp_config *config, uint16_t local_port, uint
     t.rcv_wscale = 0
     while t.rcv_wscale < 14 and (config.rcv_buf_max >> t.rcv_wscale) > 65535:
         t.rcv_wscale += 1
-    ring_init(&t.snd_ring, iss + 1, blocks_of(t))
-    ring_init(&t.rcv_ring, 0, blocks_of(t))
+    ring_init(&t.snd_ring, iss + 1)
+    ring_init(&t.rcv_ring, 0)
     ranges_init(&t.reassembly, MAX_HOLES)
     t.cc = congestion_of(config.congestion)
     t.tx.lost_hint = t.tx.rack_hint = t.dsack_round = t.recovery_point = t.undo_una = iss
@@ -58,8 +58,8 @@ cdef void tcb_init(tcb_t *t, const tcp_config *config, uint16_t local_port, uint
 cdef void tcb_free(tcb_t *t) noexcept nogil:
     """Gives all memory back; harmless when repeated."""
     account(t, -<int64_t>t.snd_ring.capacity - <int64_t>t.rcv_ring.capacity)
-    ring_free(&t.snd_ring)
-    ring_free(&t.rcv_ring)
+    ring_free(&t.snd_ring, blocks_of(t))
+    ring_free(&t.rcv_ring, blocks_of(t))
     ranges_free(&t.reassembly)
     account(t, -<int64_t>tx_free(&t.tx))
 
@@ -79,7 +79,7 @@ cdef uint32_t enter_closed(tcb_t *t, uint32_t event) noexcept nogil:
     t.rtx_timer = TCP_TIMER_NONE
     t.ack_burst = 0
     account(t, -<int64_t>t.snd_ring.capacity)
-    ring_free(&t.snd_ring)
+    ring_free(&t.snd_ring, blocks_of(t))
     account(t, -<int64_t>tx_free(&t.tx))
     t.snd_una = t.snd_nxt
     ranges_free(&t.reassembly)
@@ -109,7 +109,7 @@ cdef int reserve(tcb_t *t, ring_t *ring, uint32_t need, bint must) noexcept nogi
     if not must and need > SMALL_RING and t.config.memory != NULL \
             and t.config.memory.used + (need - before) > t.config.memory.limit:
         return -1
-    if ring_reserve(ring, need) < 0:
+    if ring_reserve(ring, need, blocks_of(t)) < 0:
         return -1
     account(t, <int64_t>ring.capacity - <int64_t>before)
     return 0
@@ -117,5 +117,5 @@ cdef int reserve(tcb_t *t, ring_t *ring, uint32_t need, bint must) noexcept nogi
 
 cdef void shrink(tcb_t *t, ring_t *ring) noexcept nogil:
     cdef uint32_t before = ring.capacity
-    ring_shrink(ring)
+    ring_shrink(ring, blocks_of(t))
     account(t, <int64_t>ring.capacity - <int64_t>before)

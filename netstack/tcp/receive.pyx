@@ -22,7 +22,6 @@ from netstack.tcp.block cimport (
     TCP_EV_OUTPUT,
     TCP_WANT_ACK,
     TCP_WANT_RST,
-    blocks_of,
     memory_pressed,
     tcb_t,
     tcp_delivery,
@@ -50,7 +49,7 @@ cdef void receive_start(tcb_t *t, uint32_t irs) noexcept nogil:
     t.rcv_adv = t.rcv_nxt
     t.last_ack_sent = t.rcv_nxt
     t.rcv_up = t.rcv_nxt
-    ring_init(&t.rcv_ring, t.rcv_off, blocks_of(t))
+    ring_init(&t.rcv_ring, t.rcv_off)
 
 
 # --- the window

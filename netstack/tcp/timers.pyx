@@ -1,5 +1,5 @@
 """Time as an input: what is due, and when to ask again."""
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from netstack.tcp.block cimport (
     MS,
@@ -143,8 +143,10 @@ cdef void release(tcb_t *t, uint64_t now_ns) noexcept nogil:
     t.shrink_at = UINT64_MAX
     shrink(t, &t.snd_ring)
     shrink(t, &t.rcv_ring)
-    if t.tx.n == 0:
-        account(t, -<long long>tx_free(&t.tx))
+    if t.tx.n == 0 and t.tx.room:
+        account(t, -<int64_t>tx_free(&t.tx))
+        if t.config.memory != NULL:
+            t.config.memory.released += 1
 
 
 cdef uint32_t tcp_timeout(tcb_t *t, uint64_t now_ns) noexcept nogil:
