@@ -14,6 +14,7 @@ from .http import (
     BadRequest,
     Target,
     has_passed,
+    hops_left,
     passed_request,
     passed_response,
     target_of,
@@ -21,7 +22,7 @@ from .http import (
     via_of,
 )
 from .pac import PATHS, pac_page
-from .pages import Page, page
+from .pages import Page, last_page, page
 from .streams import DialError, has_gone, receive, send
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ class Exchange:
                     f"This request for {target.host} has been here before: the proxy's settings lead back to it.",
                 )
             self._check(settings, target)
+            if hops_left(request) == 0:
+                return await self._answer(last_page(request))
             if target.scheme == "https":
                 return await self._connect(settings, target, request)
             return await self._pass_on(settings, target, request)

@@ -146,6 +146,14 @@ def has_passed(request: h11.Request, name: bytes) -> bool:
     return any(len(words) > 1 and words[1].lower() == name for words in passed)
 
 
+def hops_left(request: h11.Request) -> int | None:
+    """How often TRACE or OPTIONS may still be passed on (RFC 9110 7.6.2); None where the request sets no limit."""
+    if request.method not in (b"TRACE", b"OPTIONS"):
+        return None
+    value = next((value for name, value in request.headers if name == b"max-forwards"), b"")
+    return int(value) if re.fullmatch(rb"[0-9]{1,9}", value) else None
+
+
 def passed_request(
     request: h11.Request, target: Target, upstream: Upstream | None, upgrade: bytes = b"", via: bytes = b""
 ) -> h11.Request:
@@ -156,6 +164,10 @@ def passed_request(
     headers = [
         (name, value) for name, value in _kept(request.headers, OF_THE_PROXY) if name.lower() != b"host"
     ]
+    left = hops_left(request)
+    if left is not None:
+        headers = [(name, value) for name, value in headers if name.lower() != b"max-forwards"]
+        headers.append((b"Max-Forwards", b"%d" % (left - 1)))
     front: Headers = [(b"Host", target.authority)]
     if upstream is not None:
         front += _authorization(request.headers, upstream)

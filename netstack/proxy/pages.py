@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import html
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Page", "page"]
+if TYPE_CHECKING:
+    import h11
+
+__all__ = ["Page", "last_page", "page"]
+
+#: Fields that a TRACE does not send back (RFC 9110 9.3.8).
+SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 
 TITLES = {
     400: "Bad Request",
@@ -44,3 +50,20 @@ def page(status: int, sentence: str, extra: tuple[tuple[str, str], ...] = ()) ->
         *extra,
     )
     return Page(status, body, headers, title.encode())
+
+
+def last_page(request: h11.Request) -> Page:
+    """The answer to TRACE or OPTIONS that may go no further: what has come here, or that this is a proxy."""
+    if request.method == b"OPTIONS":
+        headers = (
+            ("Allow", "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH"),
+            ("Content-Length", "0"),
+        )
+        return Page(200, b"", (*headers, ("Connection", "close")), b"OK")
+    lines = [request.method + b" " + request.target + b" HTTP/" + request.http_version]
+    lines += [
+        name + b": " + value for name, value in request.headers.raw_items() if name.lower() not in SECRET
+    ]
+    body = b"\r\n".join([*lines, b"", b""])
+    kind = ("Content-Type", "message/http")
+    return Page(200, body, (kind, ("Content-Length", str(len(body))), ("Connection", "close")), b"OK")

@@ -115,6 +115,26 @@ class TestScripted:
             assert vias == ["1.0 before", f"1.1 {name}"]
             assert gateway.stats()["proxy_refused"] == 3
 
+    def test_trace_and_options_go_as_far_as_they_may(self, net: Net) -> None:
+        """RFC 9110 7.6.2."""
+        with net.gateway():
+            ask = ("-x", ASK, "-X", "OPTIONS", "-D", "-")
+            net.curl(*ask, "-H", "Max-Forwards: 3", "http://www.test/hello")
+            assert net.proxy.requests[-1].headers["max-forwards"] == "2"
+            net.curl("-x", ASK, "-H", "Max-Forwards: 3", "http://www.test/hello")
+            assert net.proxy.requests[-1].headers["max-forwards"] == "3", "GET has no such limit"
+            seen = len(net.proxy.requests)
+            out = net.curl(*ask, "-H", "Max-Forwards: 0", "http://www.test/hello")
+            assert out.startswith("HTTP/1.1 200 OK\n")
+            assert "\nAllow: GET, HEAD," in out
+            trace = ("-X", "TRACE", "-H", "Max-Forwards: 0", "-H", "X-Mine: 1", "-H", "Cookie: secret")
+            for how, url in ((("-x", ASK), "http://www.test/hello"), ((), f"http://{FAR}/hello")):
+                echoed = net.curl(*how, *trace, url)
+                assert echoed.startswith("TRACE ")
+                assert "\nX-Mine: 1\n" in echoed
+                assert "secret" not in echoed
+            assert len(net.proxy.requests) == seen
+
     def test_it_is_a_proxy_and_nothing_else(self, net: Net) -> None:
         with net.gateway():
             assert net.curl("-w", "|%{http_code}", f"{ASK}/").endswith("|400")
