@@ -195,7 +195,9 @@ class TestScripted:
         def changes(true) -> None:
             begun = time.monotonic()
             wait(true, 10.0)
-            assert time.monotonic() - begun < 5.0  # two, on a machine that has nothing else to do
+            took.append(time.monotonic() - begun)
+
+        took: list[float] = []
 
         second = ScriptedProxy(net.router.listen(ROUTER, 8889), everything)
         with second, net.gateway(http_proxy="", https_proxy="", http_settings=str(path)) as gateway:
@@ -237,6 +239,8 @@ class TestScripted:
                     path.write_text("{ no JSON")
                     time.sleep(0.05)
                     wait(lambda: counted[0] > count + 10)
+                    assert len(took) == 3
+                    assert min(took) < 2.0, "a machine with other work may be late, but not each time"
                 finally:
                     stop.set()
                 running.result(20)
