@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
+import shutil
 import signal
+import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +48,20 @@ def pytest_configure() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, handler)
+    if library := os.environ.pop("NETSTACK_SANITIZER", ""):
+        preload_for_python_alone(library)
+
+
+def preload_for_python_alone(library: str) -> None:
+    """Programs of others are slow with a sanitizer (tshark takes seconds to say its version), and not our business."""
+    os.environ.pop("LD_PRELOAD", None)
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)  # for tests as another user
+    atexit.register(shutil.rmtree, folder, True)
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nLD_PRELOAD={library} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    sys.executable = str(python)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
