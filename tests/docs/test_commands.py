@@ -375,7 +375,7 @@ def world(theatre: Theatre) -> Iterator[dict[str, Any]]:
                     "gw": gateway,
                     "query": b"query",
                     "client_connected": client_connected,
-                    "registry": {"web.svc.corp": ["10.0.0.7"]},
+                    "registry": {"web.svc.lab": ["10.0.0.7"]},
                     "netstack": __import__("netstack"),
                     "config": Config(),
                     "path": f"{theatre.stage.folder}/q.sock",
