@@ -66,6 +66,10 @@ RETRY_SECONDS = 1.0  # between two queries of one question (ARP, DHCP, DNS, echo
 ERRNO_OF_CODE = {0: errno.ENETUNREACH, 1: errno.EHOSTUNREACH, 2: errno.ENOPROTOOPT, 3: errno.ECONNREFUSED}
 
 
+#: RFC 1035 4.1.1, as dig writes them.
+RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+
+
 class Guest:
     """One guest of a gateway. See the module for an example.
 
@@ -230,7 +234,8 @@ class Guest:
         for record in reply.answers:
             if record.type == 1 and len(record.rdata) == 4:
                 return str(ipaddress.IPv4Address(record.rdata))
-        raise NetstackError(f"{name} has no address: the name server's code is {reply.rcode}")
+        code = RCODES.get(reply.rcode, f"code {reply.rcode}")
+        raise NetstackError(f"{name} has no address: the name server says {code}")
 
     def ping(self, address: str, size: int = 56, ttl: int = 64) -> float:
         """Sends one echo request of ``size`` bytes; the seconds until its reply came.
@@ -290,14 +295,19 @@ class Guest:
                     return answer
 
     def connect(self, address: str, port: int) -> TcpStream:
-        """Opens a TCP connection.
+        """Opens a TCP connection to an IPv4 address or a name, for which the network's name server is asked.
 
         Raises:
             ConnectionRefusedError, TimeoutError, OSError: as from a socket's connect.
+            NetstackError: there is no such name.
         """
+        if not self.address:
+            raise OSError(errno.ENETUNREACH, "the guest has no address: call dhcp() or configure() first")
+        try:
+            ipaddress.IPv4Address(address)
+        except ValueError:
+            address = self.resolve(address)
         with self._changed:
-            if not self.address:
-                raise OSError(errno.ENETUNREACH, "the guest has no address: call dhcp() or configure() first")
             local = self._free_port(lambda p: (p, address, port) not in self._tcp)
             stream = self._tcp[local, address, port] = TcpStream(self, local, address, port)
         self._start()

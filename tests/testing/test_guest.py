@@ -82,6 +82,15 @@ def test_names(guest):
         guest.resolve("nothing.internal")
 
 
+def test_connect_takes_a_name(guest):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with guest.connect("host.internal", port), server.accept()[0] as accepted:
+            assert accepted.getsockname() == ("127.0.0.1", port)
+    with pytest.raises(NetstackError, match="nothing.internal has no address: the name server says SERVFAIL"):
+        guest.connect("nothing.internal", 80)
+
+
 @pytest.mark.parametrize("size", [0, 56, 1472, 1473, 9000])
 @pytest.mark.parametrize("address", ["192.168.65.1", HOST])
 def test_ping(guest, address, size):
