@@ -2,25 +2,26 @@
 
 WAKE_UPS = (
     "Wake-ups bound it: a round trip wakes engine, server, engine and client in turn, as in every system of user space."
-    " The engine's part is seven system calls, and the yardstick is no faster. Looking for events for 30 or 100 µs"
-    " before sleeping was tried, and gained nothing on two processors."
+    " The engine looks for events for 25 µs before it sleeps, where that has paid of late; 15 and 50 µs gave less or no"
+    " more. What is left is the sleep of client and server."
 )
 NOISE = (
     "Other programs shared the two processors while this was measured, and the values of the repetitions lie far"
     " apart: see the table."
 )
-QUIET_DOWN = " An earlier run on the same machine, quiet, had 1.06 × limit and 12 × the best peer."
 SOCKETS = " Each connection makes and closes two more sockets of the host."
 HEAPS = (
-    "A connection that has been silent for a while keeps no buffer, but a page of the allocator's heaps stays resident"
-    " for each that was in use at the same time: 4 KiB for each connection of a burst."
+    "A silent connection keeps no buffer. What is left is its control block (1,024 bytes of the pool for sequence"
+    " numbers, recovery, congestion control and NAT), its entry in the table of flows (some 80), and what the allocator"
+    " keeps of the scoreboards of a burst. Keeping what only recovery and congestion control need apart from it, and"
+    " letting go of it in silence, would save some 200 bytes, and has not been tried."
 )
 
 NOTES: dict[str, str] = {
     "bulk 1500 up limit": NOISE,
     "bulk 1500 up peer": NOISE,
-    "bulk 1500 down limit": NOISE + QUIET_DOWN,
-    "bulk 1500 down peer": NOISE + QUIET_DOWN,
+    "bulk 1500 down limit": NOISE,
+    "bulk 1500 down peer": NOISE,
     "bulk 65520 up limit": NOISE,
     "bulk 65520 down limit": NOISE,
     "bulk 65520 up peer": NOISE,
@@ -37,8 +38,12 @@ NOTES: dict[str, str] = {
     "rr p99": WAKE_UPS,
     "connect 1": WAKE_UPS + SOCKETS,
     "connect 32": WAKE_UPS + SOCKETS,
-    "udp 64 up": "One read of the TAP for each datagram bounds it: the TAP has no call that reads many.",
-    "udp 64 down": "One write to the TAP for each datagram bounds it: the TAP has no call that writes many.",
+    "udp 64 up": (
+        "One read of the TAP for each datagram bounds it: the TAP has no call that reads many. They leave as one message."
+    ),
+    "udp 64 down": (
+        "The receive queue of the host's socket gives each datagram by itself; they enter the TAP as one super-frame."
+    ),
     "cpu 1500 up": NOISE,
     "cpu 1500 down": NOISE,
     "cpu 65520 up": (
@@ -49,9 +54,9 @@ NOTES: dict[str, str] = {
     "idle bytes 10000": HEAPS,
     "idle bytes 50000": HEAPS,
     "setting up": "The sockets of both ends and of the host are made by three programs on two processors.",
-    "start": "Python's start and its imports bound it: 0.13 s of processor time on this machine. " + NOISE,
-    "wakeups": (
-        "The engine sleeps until something happens. `netstack attach` looks four times a second whether its namespace"
-        " is still there."
+    "start": (
+        "Python's start (20 ms) and the imports (60 ms) bound it. Left out of them are inspect and click; the TAP is taken"
+        " apart behind the process's end. dataclasses, typing and eighty extension modules remain. " + NOISE
     ),
+    "wakeups": "The engine sleeps until something happens.",
 }

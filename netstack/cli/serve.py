@@ -169,14 +169,15 @@ def run(config: ServiceConfig, verbose: bool) -> int:
     gateway = Gateway(config.network)
     gateway.start()
     try:
-        heard = gateway.listen_for_guests(*places)
-        for place in heard:
-            log.info("guests come in at %s", place)
+        heard: list[str] = []
         with (
             port_9p(gateway, config.port_9p),
             api(gateway, config.api, heard),
             exposing(gateway, config),
         ):
+            heard += gateway.listen_for_guests(*places)  # last: whoever hears of a guest can ask about it
+            for place in heard:
+                log.info("guests come in at %s", place)
             log.info("ready", extra={"event": "ready", "listen": heard})
             sd_notify(f"READY=1\nSTATUS=guests come in at {', '.join(heard)}")
             wait_for_end(*([gateway.wait_links_gone] if once else []))

@@ -50,7 +50,7 @@ class Operations:
         self.name = name
         self._command = command
         self._shutdown = shutdown
-        self._listen = list(listen)
+        self._listen = listen  # which may grow until the instance is ready
         self._routes = routes
         self._describe = describe
         self._started = time.time()
@@ -68,7 +68,7 @@ class Operations:
             gateway=c.gateway,
             host_alias=c.host_alias,
             mtu=c.mtu,
-            listen=self._listen,
+            listen=list(self._listen),
             started=self._started,
             uptime=time.monotonic() - self._began,
         )

@@ -151,7 +151,7 @@ def hops_left(request: h11.Request) -> int | None:
     if request.method not in (b"TRACE", b"OPTIONS"):
         return None
     value = next((value for name, value in request.headers if name == b"max-forwards"), b"")
-    return int(value) if re.fullmatch(rb"[0-9]{1,9}", value) else None
+    return int(value) if re.fullmatch(rb"[0-9]{1,20}", value) else None  # a longer one is no number of hops
 
 
 def passed_request(
