@@ -204,7 +204,10 @@ def soak(minutes: float, every: float, out: Path) -> bool:
     out.mkdir(parents=True, exist_ok=True)
     record.write(samples, out / "samples.csv")
     warm = max(samples[-1].at * 0.25, min(WARM_SECONDS, samples[-1].at * 0.6))
-    record.plot(samples, warm, out / "soak.png")
+    plot = "plot: none, since matplotlib is missing (pip install matplotlib)"
+    with contextlib.suppress(ModuleNotFoundError):  # an hour's verdict does not hang on a picture
+        record.plot(samples, warm, out / "soak.png")
+        plot = f"plot: {out / 'soak.png'}"
     print("activities:")
     good = report(tallies)
     if hanging:
@@ -221,7 +224,7 @@ def soak(minutes: float, every: float, out: Path) -> bool:
     good &= not flows and leak <= AT_REST and status == 0
     for flow in flows[:20]:
         print(f"  {flow}")
-    print(f"plot: {out / 'soak.png'}, samples: {out / 'samples.csv'}")
+    print(f"{plot}, samples: {out / 'samples.csv'}")
     print("FLAT" if good else "NOT FLAT")
     return good
 

@@ -9,8 +9,10 @@ import click
 
 from netstack.cli.ending import hold_signals, wait_for_end
 from netstack.cli.options import (
+    add_guest,
     check_standard_output,
     control_api,
+    guest_interface,
     network_config,
     network_options,
     print_summary,
@@ -73,13 +75,10 @@ def attach(
         raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
     config = network_config(**network)
     check_standard_output(config)
-    from netstack.sandbox import Interface, Netns, open_tap_in, random_mac, sock_diag_in
+    from netstack.sandbox import Netns, open_tap_in, sock_diag_in
 
     hold_signals()
-    interface = Interface(ifname, config.mtu, random_mac())
-    if not no_configure:
-        prefix = int(config.network.rpartition("/")[2])
-        interface = interface._replace(address=config.first_guest, prefix=prefix, router=config.gateway)
+    interface = guest_interface(config, ifname, configured=not no_configure)
     namespace = Netns(netns)
     tap = open_tap_in(namespace, interface)  # forks, so before there are threads
     sockets = sock_diag_in(namespace) if publish_all else None  # the same
@@ -87,14 +86,7 @@ def attach(
     from netstack.gateway import Gateway
 
     gateway = Gateway(config)
-    gateway.add_tap(
-        tap.fd,
-        tap.granted,
-        mtu=config.mtu,
-        address=interface.address,
-        mac=interface.mac,
-        label=f"{tap.name} in {netns}",
-    )
+    add_guest(gateway, tap, interface, f"{tap.name} in {netns}")
     gateway.start()
     try:
         with control_api(gateway, api, "attach"), publishing(gateway, sockets):

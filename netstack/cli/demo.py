@@ -14,6 +14,7 @@ import click
 
 from netstack.cli.demo_guest import STEPS, Plan, take_steps
 from netstack.cli.demo_host import HostServices
+from netstack.cli.options import add_guest, guest_interface
 from netstack.config import Config
 from netstack.errors import SandboxError
 
@@ -120,14 +121,14 @@ class _NamespaceGuest:
     def __init__(self, plan: Plan, config: Config) -> None:
         if sys.platform != "linux":
             raise SandboxError("this system has none")
-        from netstack.sandbox import Interface, Sandbox, random_mac
+        from netstack.sandbox import Sandbox
 
         # The guest is this same program, wherever it was started from.
         package = str(Path(__file__).resolve().parents[2])
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._reports, report_fd = os.pipe()
         argv = [sys.executable, "-m", "netstack.cli.demo_guest", json.dumps(plan), str(report_fd)]
-        self._interface = Interface(plan.interface, config.mtu, random_mac())
+        self._interface = guest_interface(config, plan.interface, configured=False)
         self._sandbox: Sandbox = Sandbox(
             argv, self._interface, "# Written by the DHCP client.\n", pass_fds=[report_fd]
         )
@@ -140,8 +141,7 @@ class _NamespaceGuest:
 
     def give_tap(self, gateway: Any) -> None:
         """Makes the TAP a link of the gateway; the address comes by DHCP."""
-        tap = self._tap
-        gateway.add_tap(tap.fd, tap.granted, mtu=self._interface.mtu, address=None, mac=self._interface.mac)
+        add_guest(gateway, self._tap, self._interface, self._tap.name)
 
     def results(self) -> Iterator[dict[str, Any]]:
         """Lets the guest begin; its reports as they come."""

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from netstack.config import Config
     from netstack.gateway import Gateway
+    from netstack.sandbox import Interface, Tap
 
 __all__ = [
     "NETWORK_OPTIONS",
+    "add_guest",
     "check_standard_output",
     "control_api",
+    "guest_interface",
     "network_changes",
     "network_config",
     "network_options",
@@ -407,6 +410,37 @@ def check_standard_output(config: Config) -> None:
         raise ConfigError(
             "a terminal cannot show a capture: give --pcap FILE, or a pipe such as | tshark -r -"
         )
+
+
+def guest_interface(config: Config, name: str, configured: bool = True) -> Interface:
+    """The interface of a namespace's guest, with a MAC of its own.
+
+    Args:
+        config: the network.
+        name: of the interface.
+        configured: whether it gets the network's first address and the default route; otherwise DHCP does that.
+    """
+    from netstack.sandbox import Interface, random_mac
+
+    interface = Interface(name, config.mtu, random_mac())
+    if not configured:
+        return interface
+    prefix = int(config.network.rpartition("/")[2])
+    return interface._replace(address=config.first_guest, prefix=prefix, router=config.gateway)
+
+
+def add_guest(gateway: Gateway, tap: Tap, interface: Interface, label: str) -> None:
+    """Serves the guest behind the TAP of its interface; the gateway closes the TAP.
+
+    Args:
+        gateway: whose link it becomes.
+        tap: open, in the guest's namespace.
+        interface: how it was set up there.
+        label: what the link is called in the log.
+    """
+    gateway.add_tap(
+        tap.fd, tap.granted, mtu=interface.mtu, address=interface.address, mac=interface.mac, label=label
+    )
 
 
 def control_api(

@@ -9,8 +9,10 @@ import signal
 
 from netstack.cli.closing import leave_open
 from netstack.cli.options import (
+    add_guest,
     check_standard_output,
     control_api,
+    guest_interface,
     network_config,
     network_options,
     print_summary,
@@ -98,16 +100,9 @@ def run(
     require_linux("run")
     config = network_config(**network)
     check_standard_output(config)
-    from netstack.sandbox import Interface, Netns, Sandbox, random_mac, sock_diag_in
+    from netstack.sandbox import Netns, Sandbox, sock_diag_in
 
-    interface = Interface(
-        name="tap0",
-        mtu=config.mtu,
-        mac=random_mac(),
-        address=config.first_guest,
-        prefix=int(config.network.rpartition("/")[2]),
-        router=config.gateway,
-    )
+    interface = guest_interface(config, "tap0")
     resolv_conf = f"search {' '.join(search_domains(config))}\nnameserver {config.gateway}\n"
     environ = environment(config)
     with SignalRelay() as relay:
@@ -121,14 +116,7 @@ def run(
             tap = sandbox.tap()
             leave_open(tap.fd)
             gateway = Gateway(config)
-            gateway.add_tap(
-                tap.fd,
-                tap.granted,
-                mtu=config.mtu,
-                address=interface.address,
-                mac=interface.mac,
-                label=interface.name,
-            )
+            add_guest(gateway, tap, interface, tap.name)
             sockets = None
             if publish_all:
                 with contextlib.closing(Netns(str(sandbox.pid))) as namespace:
