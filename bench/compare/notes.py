@@ -39,7 +39,8 @@ NOTES: dict[str, str] = {
     "connect 1": WAKE_UPS + SOCKETS,
     "connect 32": WAKE_UPS + SOCKETS,
     "udp 64 up": (
-        "One read of the TAP for each datagram bounds it: the TAP has no call that reads many. They leave as one message."
+        "One read of the TAP for each datagram bounds it: the TAP has no call that reads many. They leave as one"
+        " message."
     ),
     "udp 64 down": (
         "The receive queue of the host's socket gives each datagram by itself; they enter the TAP as one super-frame."
@@ -55,8 +56,9 @@ NOTES: dict[str, str] = {
     "idle bytes 50000": HEAPS,
     "setting up": "The sockets of both ends and of the host are made by three programs on two processors.",
     "start": (
-        "Python's start (20 ms) and the imports (60 ms) bound it. Left out of them are inspect and click; the TAP is taken"
-        " apart behind the process's end. dataclasses, typing and eighty extension modules remain. " + NOISE
+        "Python's start (20 ms) and the imports (60 ms) bound it. Left out of them are inspect and click; the TAP is"
+        " taken apart behind the process's end. dataclasses, typing and eighty extension modules remain. "
+        + NOISE
     ),
     "wakeups": "The engine sleeps until something happens.",
 }

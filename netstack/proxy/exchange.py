@@ -190,8 +190,6 @@ class Exchange:
                     f"This request for {target.host} has been here before: the proxy's settings lead back to it.",
                 )
             self._check(settings, target)
-            if hops_left(request) == 0:
-                return await self._answer(last_page(request))
             if target.scheme == "https":
                 return await self._connect(settings, target, request)
             return await self._pass_on(settings, target, request)
@@ -248,6 +246,8 @@ class Exchange:
             # nothing stands between the guest and the host that it has dialled: out of the way
             await talk.tunnel(await talk.server.dial_address(*talk.dialled), bytes(raw), b"")
             return False
+        if hops_left(request) == 0:
+            return await self._answer(last_page(request))
         upgrade = upgrade_of(request)
         if (
             upgrade == b"websocket"
