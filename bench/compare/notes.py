@@ -6,8 +6,8 @@ WAKE_UPS = (
     " more. What is left is the sleep of client and server."
 )
 NOISE = (
-    "Other programs shared the two processors while this was measured, and the values of the repetitions lie far"
-    " apart: see the table."
+    "The values of the repetitions lie far apart: see the table. Three busy programs share two processors, and where"
+    " the scheduler puts them decides as much as what they do."
 )
 SOCKETS = " Each connection makes and closes two more sockets of the host."
 HEAPS = (
@@ -57,8 +57,7 @@ NOTES: dict[str, str] = {
     "setting up": "The sockets of both ends and of the host are made by three programs on two processors.",
     "start": (
         "Python's start (20 ms) and the imports (60 ms) bound it. Left out of them are inspect and click; the TAP is"
-        " taken apart behind the process's end. dataclasses, typing and eighty extension modules remain. "
-        + NOISE
+        " taken apart behind the process's end. dataclasses, typing and eighty extension modules remain."
     ),
     "wakeups": "The engine sleeps until something happens.",
 }
