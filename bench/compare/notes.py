@@ -27,8 +27,9 @@ NOTES: dict[str, str] = {
     "bulk 65520 up peer": NOISE,
     "bulk 65520 down peer": NOISE,
     "16 streams": (
-        "Two busy programs beside the engine share two processors, each with 32 sockets; the yardstick loses as much"
-        " from one stream to sixteen."
+        "The yardstick keeps no bytes: they stay in the host's socket until the TAP takes them. Here they wait in sixteen"
+        " rings until the guest acknowledges them, more than the caches hold. That this is the reason is likely, and not"
+        " measured; leaving less in flight on a link without loss has not been tried."
     ),
     "16 streams fair": (
         "Towards the guest the index is above 0.97; from the guest each stream's share is its share of what lies in the"
