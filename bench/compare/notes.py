@@ -27,8 +27,8 @@ NOTES: dict[str, str] = {
     "bulk 65520 up peer": NOISE,
     "bulk 65520 down peer": NOISE,
     "16 streams": (
-        "The yardstick keeps no bytes: they stay in the host's socket until the TAP takes them. Here they wait in 16 rings"
-        " until the guest acknowledges them, more than the caches hold. That this is the reason is likely and not"
+        "The yardstick keeps no bytes: they stay in the host's socket until the TAP takes them. Here they wait in 16"
+        " rings until the guest acknowledges them, more than the caches hold. That this is the reason is likely and not"
         " measured; leaving less in flight on a link without loss has not been tried."
     ),
     "16 streams fair": (

@@ -87,7 +87,9 @@ def test_connect_takes_a_name(guest):
         port = server.getsockname()[1]
         with guest.connect("host.internal", port), server.accept()[0] as accepted:
             assert accepted.getsockname() == ("127.0.0.1", port)
-    with pytest.raises(NetstackError, match=r"nothing\.internal has no address: the name server says SERVFAIL"):
+    with pytest.raises(
+        NetstackError, match=r"nothing\.internal has no address: the name server says SERVFAIL"
+    ):
         guest.connect("nothing.internal", 80)
 
 
