@@ -7,7 +7,7 @@ could use. So the past decides: each sleep that looking would have spared earns 
 loses some, and only with credit is there a look at all. A process that wants the same processor takes all credit away.
 """
 cimport cython
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 cdef enum:
     ENOUGH = 8                  # credit from which on there is a look

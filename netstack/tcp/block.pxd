@@ -30,7 +30,8 @@ cdef enum tcp_congestion:
 ctypedef struct tcp_memory:         # shared by all connections of an engine
     uint64_t used                   # bytes of ring and scoreboard memory held
     uint64_t limit                  # beyond which windows shrink and rings do not grow
-    uint32_t released               # idle connections whose scoreboard went back to the allocator, since its user looked
+    # idle connections whose scoreboard went back to the allocator since the memory's owner looked
+    uint32_t released
     blocks_t *blocks                # where rings of 64 KiB have their memory from; NULL: from the allocator
 
 ctypedef struct tcp_config:         # constant; shared by many connections

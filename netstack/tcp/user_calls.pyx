@@ -100,8 +100,9 @@ cdef uint32_t tcp_abort(tcb_t *t, uint64_t now_ns) noexcept nogil:
 # --- SEND
 
 cdef int tcp_write_spans(tcb_t *t, uint32_t limit, ring_span *out) noexcept nogil:
-    """Room grows with use: a ring begins small and doubles while it is filled, or a quarter of it waits for the peer. A little room in a full ring
-    is refused (``TCP_EV_SPACE`` tells when there is more), so that a writer is not woken for crumbs."""
+    """Room grows with use: a ring begins small and doubles while it is filled, or a quarter of it waits for the peer.
+    A little room in a full ring is refused (``TCP_EV_SPACE`` tells when there is more), so that a writer is not woken
+    for crumbs."""
     cdef uint32_t held = <uint32_t>(t.snd_ring.tail - t.snd_ring.head), room, need
     if t.fin_queued or t.state == TCP_CLOSED or t.state == TCP_TIME_WAIT or limit == 0:
         return 0
