@@ -30,6 +30,12 @@ ARP, IP_OTHER, UDP, ICMP = 4, 6, 8, 9
 KIND_NAMES = {
     0: "other EtherTypes", 1: "malformed frames", 2: "802.1Q", 3: "IPv6", 5: "fragments", 7: "TCP", 8: "UDP", 9: "ICMP",
 }  # fmt: skip
+#: Why a kind of frame says nothing about the conversation in it. Not faults of the capture's: limits of this stack.
+NOT_CARRIED = {
+    0: "the network carries IPv4 and ARP only",
+    2: "the network has no VLANs: what these tagged frames hold is not judged",
+    3: "the network does not carry IPv6: what these frames hold is not judged",
+}
 UP = 1
 SILENCE, OURS = 1, 6
 SPOKE = 4
@@ -238,6 +244,8 @@ def judge_silence(player: Player, trace: Trace) -> list[Verdict]:
             verdict = groups[key] = Verdict(
                 "dropped", f"{what}: {counter or 'nothing is due'}", verdict=REFUSED
             )
+            if row["kind"] in NOT_CARRIED:
+                verdict.notes.append(NOT_CARRIED[row["kind"]])
         verdict.frames += 1
         verdict.bytes += row["length"]
         if result & SPOKE:

@@ -357,9 +357,17 @@ def test_what_the_interface_refuses_is_counted_and_not_answered(story: Story, tm
                   good[:12] + b"\x81\x00\x00\x05" + good[12:]):  # fmt: skip
         story.raw(frame)
     result = replay(story.save(tmp_path), guests=[GUEST])
-    dropped = {v.flow: v.verdict for v in result.verdicts if v.protocol == "dropped"}
-    assert set(dropped.values()) == {"refused"}
-    assert {"IPv6: frame_ipv6", "802.1Q: frame_vlan"} <= set(dropped)
+    dropped = {v.flow: v for v in result.verdicts if v.protocol == "dropped"}
+    assert {v.verdict for v in dropped.values()} == {"refused"}
+    assert dropped["IPv6: frame_ipv6"].notes == [
+        "the network does not carry IPv6: what these frames hold is not judged"
+    ]
+    assert dropped["802.1Q: frame_vlan"].notes == [
+        "the network has no VLANs: what these tagged frames hold is not judged"
+    ]
+    faulty = [v.notes for flow, v in dropped.items() if flow.startswith("malformed")]
+    assert faulty
+    assert not any(faulty)  # it is not about what the network carries
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
