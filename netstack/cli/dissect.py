@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which no reading ends with
 LONG = 32 << 20  # bytes of input from which a progress bar is shown
 TABLE = (
     "number", "time", "length", "layers", "ip_src", "ip_dst", "ip6_src", "ip6_dst", "eth_src", "eth_dst", "ethertype",
@@ -69,14 +71,19 @@ def dissect(files: tuple[str, ...], **options: Any) -> int:
       netstack dissect --dask local --parquet --out frames/ captures/
     """
     try:
-        return _Run(files, **options).run()
+        status = _Run(files, **options).run()
+        sys.stdout.flush()  # here, where it can be said that it fails
+        return status
     except WireError as err:
         print(f"netstack: {err}", file=sys.stderr)
         return 2
     except OSError as err:
         if isinstance(err, BrokenPipeError):
             raise
-        print(f"netstack: {err.filename or files[0]}: {err.strerror or err}", file=sys.stderr)
+        where = err.filename or files[0]
+        if err.filename is None and err.errno in UNWRITABLE:
+            where = "standard output" if options["out"] in (None, "-") else options["out"]
+        print(f"netstack: {where}: {err.strerror or err}", file=sys.stderr)
         return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -177,6 +178,32 @@ def test_what_is_wrong_is_said(
     assert message in done.err
     assert done.out == ""
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "standard output"),
+        (["--stats"], "standard output"),
+        (["--csv"], "standard output"),
+        (["--csv", "--out", "/dev/full"], "/dev/full"),
+    ],
+)
+def test_a_full_disk_is_not_the_capture_s(
+    path: str,
+    arguments: list[str],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115 (closing it fails again, which is the point of it)
+    monkeypatch.setattr(sys, "stdout", full)
+    assert main(["dissect", path, *arguments]) == 2
+    monkeypatch.undo()
+    with contextlib.suppress(OSError):
+        full.close()
+    assert capsys.readouterr().err == f"netstack: {named}: No space left on device\n"
 
 
 def test_dask_makes_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
