@@ -24,7 +24,7 @@ SAYS: dict[str, str | None] = {
     ),
     "dns_zone.py": (
         r"web\.corp: 10\.0\.0\.5\nanything\.dev\.corp: 10\.0\.0\.9\nweb\.corp after the change: 10\.0\.0\.6\n"
-        r"web\.corp when it is gone: web\.corp has no address: .*code is 3\n"
+        r"web\.corp when it is gone: web\.corp has no address: .*says NXDOMAIN\n"
         r"api\.svc\.test: 10\.0\.0\.21\napi\.svc\.test after it has moved: 10\.0\.0\.22\n"
     ),
     "capture_to_plot.py": r"\d+ frames, 2,\d{3},\d{3} bytes, [1-9]\d* sent again\n",
