@@ -23,7 +23,7 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 
 def program() -> NoReturn:
-    """The process: `main`, without what only costs a short command time (a third of it).
+    """The process: `main`, without what only costs a short command time.
 
     Nothing is garbage while modules are imported, and a command has stopped and written everything of its own
     when it returns, so that the interpreter need not take itself apart.

@@ -2,6 +2,9 @@
 # Declarations only: there is no module behind this file.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+cdef enum:
+    UDP_MAX_SEGMENTS = 64           # datagrams of one joined message (of Linux before 6.9; more since)
+
 ctypedef struct udp_message:
     uint8_t *data
     uint32_t length                 # in: bytes to send or room; out: bytes received

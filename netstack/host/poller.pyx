@@ -18,7 +18,7 @@ from netstack.host.scripted cimport (
 from netstack.host.spin cimport spin_disturbs, spin_found, spin_now, spin_slept
 
 cdef enum:
-    DISTURBED_NS = 8000         # a look takes less than one: somebody else has had the processor
+    DISTURBED_NS = 8000         # a look takes less than 1000: somebody else has had the processor
 
 cdef extern from * nogil:
     """

@@ -3,7 +3,7 @@
 # AF_INET socket.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from posix.types cimport pid_t
-from netstack.host.message cimport sock_error, udp_message
+from netstack.host.message cimport UDP_MAX_SEGMENTS, sock_error, udp_message
 from netstack.host.outbound cimport sock_options
 from netstack.host.posix cimport iovec
 from netstack.host.wake cimport wake_clear, wake_open, wake_signal

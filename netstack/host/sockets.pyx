@@ -39,7 +39,6 @@ from netstack.host.scripted cimport (
 
 cdef enum:
     BATCH = 64                  # messages of one system call
-    MAX_SEGMENTS = 64           # of one UDP_SEGMENT send (UDP_MAX_SEGMENTS before Linux 6.9)
     UDP_BUFFER = 1 << 20        # bytes; the system may grant less
 
 
@@ -448,7 +447,7 @@ cdef int sock_udp_send(int fd, const udp_message *msgs, int n) noexcept nogil:
         n = BATCH
     for i in range(n):
         gso_size = msgs[i].gso_size if msgs[i].gso_size < msgs[i].length else 0
-        if gso_size and (not HOST_LINUX or msgs[i].length > <uint32_t>MAX_SEGMENTS * gso_size):
+        if gso_size and (not HOST_LINUX or msgs[i].length > <uint32_t>UDP_MAX_SEGMENTS * gso_size):
             if i == 0:
                 return send_joined(fd, &msgs[0])
             n = i                   # those before it now, this one with the next call

@@ -188,3 +188,8 @@ cdef bint nat_peer_seen(nat_t *nat, const uint8_t *addr, uint32_t *v4) noexcept 
 # How a guest sees a client on the host's side: by its own address where the guest can answer it; the loopback,
 # and a Unix socket, as the host alias; everybody else as the gateway.
 cdef uint32_t nat_client_seen(const nat_t *nat, bint as_gateway, const uint8_t *addr) noexcept nogil
+
+
+cdef inline bint nat_may_join(const nat_t *nat) noexcept nogil:
+    """Whether datagrams may leave as one message: a scripted host is told of each by itself."""
+    return nat.udp_gso and nat.options.script == NULL

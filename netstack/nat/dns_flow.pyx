@@ -23,7 +23,8 @@ from netstack.host.sockets cimport (
 )
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_DNS_ASK, MAIL_RESOLVER_CHECK, UDP_RECV_BATCH, UDP_RECV_ROOM, mail_dns_ask, nat_post, nat_send_udp, nat_t,
+    MAIL_DNS_ASK, MAIL_RESOLVER_CHECK, UDP_RECV_BATCH, UDP_RECV_ROOM, mail_dns_ask, nat_may_join, nat_post,
+    nat_send_udp, nat_t,
 )
 from netstack.nat.dns_cache cimport (
     dns_cache_clear, dns_cache_free, dns_cache_get, dns_cache_has_stale, dns_cache_put,
@@ -212,7 +213,7 @@ cdef void send_batch(nat_t *nat, uint64_t now_ns) noexcept nogil:
     cdef int n = <int>u.n_batch
     cdef int i = 0, j, messages = 0, sent = 0, r
     cdef uint32_t length
-    cdef bint join = nat.udp_gso and nat.options.script == NULL
+    cdef bint join = nat_may_join(nat)
     if n == 0:
         return
     u.n_batch = 0

@@ -15,14 +15,14 @@ from netstack.host.sockets cimport (
 from netstack.iface.output cimport iface_udp_headers
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_decide, nat_peer_seen,
+    UDP_BATCH, UDP_BATCH_BYTES, UDP_RECV_BATCH, UDP_RECV_ROOM, nat_decide, nat_may_join, nat_peer_seen,
     nat_send_icmp_error, nat_send_udp, nat_t,
 )
 from netstack.nat.divert cimport diverted_from
 from netstack.nat.flow cimport POLLED_UDP, udp_flow, udp_key
 from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_mtu
 from netstack.nat.policy cimport TO_HOST, TO_NOWHERE, policy_hide, verdict
-from netstack.nat.udp_join cimport udp_datagrams, udp_join, udp_join_run, udp_joins
+from netstack.nat.udp_join cimport UDP_JOINED_MOST, udp_datagrams, udp_join, udp_join_run, udp_joins
 from netstack.storage.counters cimport (
     UDP_DOWN, UDP_FLOW_EVICTED, UDP_FLOWS, UDP_NO_PORT, UDP_REPLY_NOT_ALLOWED, UDP_SEND_FAILED,
     UDP_SOCKET_FAILED, UDP_UP, count,
@@ -167,7 +167,7 @@ cdef void udp_flow_packet(nat_t *nat, const packet *p, verdict where, const addr
     ttl = p.ip.ttl - 1 if p.ip.ttl <= TTL_CARRIED and addr_v4(target) == p.ip.dst else 0
     memcpy(nat.batch_memory + nat.batch_bytes, p.payload, p.payload_length)
     nat.batch_bytes += p.payload_length
-    if nat.batch_n and gso == 0 and nat.udp_gso and nat.options.script == NULL:
+    if nat.batch_n and gso == 0 and nat_may_join(nat):
         m = &nat.batch[nat.batch_n - 1]
         if udp_joins(m, p.payload_length, ttl, p.ip.tos, <const uint8_t *>target, port):
             udp_join(m, p.payload_length)
@@ -323,10 +323,10 @@ cdef void give_down(nat_t *nat, udp_flow *flow, const udp_message *m, uint64_t n
         flow.packets_down += 1
         count(nat.counters, UDP_DOWN)
         return
-    n = (m.length + m.gso_size - 1) // m.gso_size
+    n = udp_datagrams(m)
     flow.packets_down += n
     nat.counters[<int>UDP_DOWN] += n
-    if m.gso_size + 28u <= nat.iface.mtu and m.length <= 65000:
+    if m.gso_size + 28u <= nat.iface.mtu and m.length <= UDP_JOINED_MOST:
         if flow.guest.port < 0:
             return
         iov[0].iov_base = headers

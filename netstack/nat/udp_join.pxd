@@ -1,6 +1,9 @@
 # Datagrams of one size that follow each other, as one message: one system call, one frame.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from netstack.host.sockets cimport udp_message
+from netstack.host.message cimport udp_message
+
+cdef enum:
+    UDP_JOINED_MOST = 65000     # bytes of one message: with its headers still an IPv4 packet
 
 # Whether the datagram can be the next one of what last is; length, ttl, tos, addr and port of it as in a message.
 cdef bint udp_joins(const udp_message *last, uint32_t length, uint8_t ttl, uint8_t tos, const uint8_t *addr,

@@ -8,19 +8,15 @@ where it arrives, or not at all. The last one may be shorter, as for TCP's segme
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
-from netstack.host.sockets cimport udp_message
-
-cdef enum:
-    MOST = 64                   # datagrams of one message (UDP_MAX_SEGMENTS before Linux 6.9)
-    LONGEST = 65000             # bytes of one message: an IPv4 packet with its headers
+from netstack.host.message cimport UDP_MAX_SEGMENTS, udp_message
 
 
 cdef bint udp_joins(const udp_message *last, uint32_t length, uint8_t ttl, uint8_t tos, const uint8_t *addr,
                     uint16_t port) noexcept nogil:
     cdef uint32_t size = last.gso_size if last.gso_size else last.length
-    if length == 0 or length > size or last.length % size or last.length + length > LONGEST:
+    if length == 0 or length > size or last.length % size or last.length + length > UDP_JOINED_MOST:
         return False
-    if last.length >= MOST * size or last.port != port or last.tos != tos or last.ttl != ttl:
+    if last.length >= UDP_MAX_SEGMENTS * size or last.port != port or last.tos != tos or last.ttl != ttl:
         return False
     return memcmp(last.addr, addr, 16) == 0
 

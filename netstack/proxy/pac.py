@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from .pages import Page
+from .pages import Page, answer
 from .patterns import SIMPLE, Hosts, parse_hosts
 from .plan import EXPLICIT_PORTS, Plan
 from .settings import ProxySettings
@@ -27,13 +27,7 @@ def pac_url(gateway: str) -> str:
 def pac_page(settings: ProxySettings, plan: Plan) -> Page:
     """The file as an answer. It is not to be kept: settings change."""
     body = pac_text(settings, plan).encode()
-    headers = (
-        ("Content-Type", TYPE),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-cache"),
-        ("Connection", "close"),
-    )
-    return Page(200, body, headers, b"OK")
+    return answer(200, "OK", body, ("Content-Type", TYPE), ("Cache-Control", "no-cache"))
 
 
 def pac_text(settings: ProxySettings, plan: Plan) -> str:

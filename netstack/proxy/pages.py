@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import h11
 
-__all__ = ["Page", "last_page", "page"]
+__all__ = ["Page", "answer", "last_page", "page"]
 
 #: Fields that a TRACE does not send back (RFC 9110 9.3.8).
 SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
@@ -42,28 +42,31 @@ def page(status: int, sentence: str, extra: tuple[tuple[str, str], ...] = ()) ->
         f"<!DOCTYPE html>\n<html><head><meta charset=utf-8><title>{status} {title}</title></head>\n"
         f"<body><h1>{status} {title}</h1>\n<p>{text}</p>\n<hr><p><small>netstack</small></p></body></html>\n"
     ).encode()
-    headers = (
+    return answer(
+        status,
+        title,
+        body,
         ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
-        ("Connection", "close"),
         *extra,
     )
-    return Page(status, body, headers, title.encode())
+
+
+def answer(status: int, title: str, body: bytes, *headers: tuple[str, str]) -> Page:
+    """An answer with these fields and those that every one has."""
+    length = ("Content-Length", str(len(body)))
+    return Page(status, body, (*headers, length, ("Connection", "close")), title.encode())
 
 
 def last_page(request: h11.Request) -> Page:
     """The answer to TRACE or OPTIONS that may go no further: what has come here, or that this is a proxy."""
     if request.method == b"OPTIONS":
-        headers = (
-            ("Allow", "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH"),
-            ("Content-Length", "0"),
+        return answer(
+            200, "OK", b"", ("Allow", "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH")
         )
-        return Page(200, b"", (*headers, ("Connection", "close")), b"OK")
     lines = [request.method + b" " + request.target + b" HTTP/" + request.http_version]
     lines += [
         name + b": " + value for name, value in request.headers.raw_items() if name.lower() not in SECRET
     ]
     body = b"\r\n".join([*lines, b"", b""])
-    kind = ("Content-Type", "message/http")
-    return Page(200, body, (kind, ("Content-Length", str(len(body))), ("Connection", "close")), b"OK")
+    return answer(200, "OK", body, ("Content-Type", "message/http"))

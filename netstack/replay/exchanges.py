@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["judge_exchanges"]
 
 # frame_kind, frame_role, frame_expect and frame_result of trace.pxd
-ARP, IP_OTHER, UDP, ICMP = 4, 6, 8, 9
+OTHER, BAD, VLAN, IPV6, ARP, FRAGMENT, IP_OTHER, TCP, UDP, ICMP = range(10)
 KIND_NAMES = {
-    0: "other EtherTypes", 1: "malformed frames", 2: "802.1Q", 3: "IPv6", 5: "fragments", 7: "TCP", 8: "UDP", 9: "ICMP",
+    OTHER: "other EtherTypes", BAD: "malformed frames", VLAN: "802.1Q", IPV6: "IPv6", FRAGMENT: "fragments",
+    TCP: "TCP", UDP: "UDP", ICMP: "ICMP",
 }  # fmt: skip
 #: Why a kind of frame says nothing about the conversation in it. Not faults of the capture's: limits of this stack.
 NOT_CARRIED = {
-    0: "the network carries IPv4 and ARP only",
-    2: "the network has no VLANs: what these tagged frames hold is not judged",
-    3: "the network does not carry IPv6: what these frames hold is not judged",
+    OTHER: "the network carries IPv4 and ARP only",
+    VLAN: "the network has no VLANs: what these tagged frames hold is not judged",
+    IPV6: "the network does not carry IPv6: what these frames hold is not judged",
 }
 UP = 1
 SILENCE, OURS = 1, 6

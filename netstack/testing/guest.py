@@ -35,7 +35,7 @@ from netstack.link.memory import MemoryLink
 from netstack.wire import arp, dhcp4, icmp4
 from netstack.wire.arp import ArpPacket
 from netstack.wire.dhcp4 import DhcpMessage
-from netstack.wire.dns import DnsMessage, DnsQuestion
+from netstack.wire.dns import RCODES, DnsMessage, DnsQuestion
 from netstack.wire.ethernet import EthernetHeader
 from netstack.wire.icmp4 import ICMPv4Message
 from netstack.wire.ipv4 import IPv4Header
@@ -64,10 +64,6 @@ RETRY_SECONDS = 1.0  # between two queries of one question (ARP, DHCP, DNS, echo
 
 # How an ICMP "unreachable" code is known to programs (RFC 1122 section 3.2.2.1).
 ERRNO_OF_CODE = {0: errno.ENETUNREACH, 1: errno.EHOSTUNREACH, 2: errno.ENOPROTOOPT, 3: errno.ECONNREFUSED}
-
-
-#: RFC 1035 4.1.1, as dig writes them.
-RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
 class Guest:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 import time
 
 import pytest
+from dig import dig as asked
 
 from netstack.config import Config
 from netstack.testing.lab import GATEWAY, HOST_ALIAS, Lab
@@ -41,13 +41,8 @@ def dnsmasq(net):
 
 def dig(net, *args, server=GATEWAY):
     """Status, flags and answer lines of one query."""
-    done = net.guest.run("dig", f"@{server}", "+tries=1", "+time=8", "+noadditional", "+noauthority", *args)
-    status = re.search(r"status: (\w+)", done.stdout)
-    flags = re.search(r";; flags: ([a-z ]*);", done.stdout)
-    assert status, done.stdout
-    assert flags, done.stdout
-    answers = [line.split(None, 4)[4] for line in done.stdout.splitlines() if line and line[0] != ";"]
-    return status[1], flags[1].split(), answers
+    status, flags, records = asked(net.guest, server, "+noauthority", *args)
+    return status, flags, [words[4] for words in records]
 
 
 @pytest.mark.parametrize("transport", ["+notcp", "+tcp"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 
 import pytest
+from dig import dig as asked
 
 from netstack.config import Config
 from netstack.testing.lab import GATEWAY, Lab
@@ -98,15 +98,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def dig(where: Namespace, server: str, *question: str) -> tuple[str, set[str], list[str]]:
     """Status, flags and answers without their TTLs."""
-    done = where.run(
-        "dig", f"@{server}", "+tries=1", "+time=8", "+noall", "+comments", "+answer", "+authority", *question
-    )
-    status = re.search(r"status: (\w+)", done.stdout)
-    flags = re.search(r";; flags: ([a-z ]*);", done.stdout)
-    assert status, done.stdout
-    assert flags, done.stdout
-    lines = [line.split() for line in done.stdout.splitlines() if line and line[0] != ";"]
-    return status[1], set(flags[1].split()), sorted(" ".join(words[:1] + words[2:]) for words in lines)
+    status, flags, records = asked(where, server, *question)
+    return status, set(flags), sorted(" ".join(words[:1] + words[2:]) for words in records)
 
 
 @pytest.mark.parametrize("cache", [0, 4096])
