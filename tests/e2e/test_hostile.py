@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -153,13 +154,21 @@ def test_any_damage_to_any_frame_is_survived(wire):
 def test_a_burst_of_syns_is_answered_one_by_one(wire):
     before = wire.gateway.stats()
     resets = set()
+
+    def look():
+        for answer in wire.received():
+            assert answer[TCP].flags == "RA"
+            assert answer[TCP].ack == answer[TCP].dport + 1
+            resets.add(answer[TCP].dport)
+
     for port in range(1024, 3024):
         wire.send(wire.ip(TCP(sport=port, dport=9, flags="S", seq=port), dst=HOST_ALIAS))
-        if port % BATCH == 0 or port == 3023:
-            for answer in wire.received():
-                assert answer[TCP].flags == "RA"
-                assert answer[TCP].ack == answer[TCP].dport + 1
-                resets.add(answer[TCP].dport)
+        if port % BATCH == 0:
+            look()
+    # A refusal is the host's answer, and a busy host may give it after the echo that was sent behind its SYN.
+    deadline = time.monotonic() + 10
+    while len(resets) < 2000 and time.monotonic() < deadline:
+        look()
     assert resets == set(range(1024, 3024))
     after = wire.gateway.stats()
     assert after["tcp_opened"] - before["tcp_opened"] == 2000
