@@ -59,19 +59,18 @@ ctypedef struct tcp_flow:
     uint8_t origin              # tcp_origin
     uint8_t resolving           # waits for the guest's MAC: guest is NULL and nothing has been sent
     int host_error              # errno with which the host's side has failed, for those who record it
+    int next_fd                 # takes the descriptor's place at its end of file (nat/tcp_host), or -1
     addr_t client               # of a published port: who it is
     uint16_t client_port
-    int next_fd                 # takes the descriptor's place at its end of file (nat/tcp_host), or -1
+    uint32_t retransmits        # segments sent once more
     tcp_flow *next_touched
     tcp_flow *next_waiting      # ring of those that wait for room on one link; NULL when it does not wait
     tcp_flow *prev_waiting
     neighbor *guest             # NULL while resolving
     flow_key key
-    uint32_t src_v4, dst_v4     # of packets to the guest: peer and guest
     uint64_t id                 # for the control plane
     uint64_t opened_ns
     uint64_t bytes_up, bytes_down
-    uint64_t retransmits
     int waits_for               # the port of that link (next_waiting)
     uint32_t ack_step           # bytes from one ACK to the next within a round, 0 = none yet
     opening_t *opening          # not said yet; NULL mostly

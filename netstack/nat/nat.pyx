@@ -48,7 +48,7 @@ from netstack.storage.blocks cimport blocks_free, blocks_new
 from netstack.storage.counters cimport DHCP_REQUESTS, IP_BROADCAST, count
 from netstack.storage.mailbox cimport mailbox_free, mailbox_init
 from netstack.storage.pool cimport pool_free, pool_new
-from netstack.storage.table cimport table_free, table_new
+from netstack.storage.table cimport table_free, table_new, table_new_inside
 from netstack.storage.wheel cimport wheel_timer
 from netstack.wire.addr cimport addr_from_object, addr_from_v4, addr_t
 from netstack.wire.be cimport be32
@@ -126,7 +126,9 @@ cdef int nat_configure(nat_t *nat, dict s) except -1:
 
 
 cdef int nat_make_tables(nat_t *nat) noexcept nogil:
-    nat.tcp_table = table_new(sizeof(flow_key), 64, nat.settings.max_tcp, nat.k0, nat.k1)
+    cdef tcp_flow any
+    nat.tcp_table = table_new_inside(sizeof(flow_key), <uint32_t>(<uint8_t *>&any.key - <uint8_t *>&any), 64,
+                                     nat.settings.max_tcp, nat.k0, nat.k1)
     nat.udp_table = table_new(sizeof(udp_key), 64, nat.settings.max_udp, nat.k0, nat.k1)
     nat.ping_table = table_new(sizeof(udp_key), 16, nat.settings.max_ping, nat.k0, nat.k1)
     nat.dns_queries = table_new(sizeof(udp_key), 16, nat.settings.max_dns, nat.k0, nat.k1)

@@ -35,8 +35,6 @@ cdef tcp_flow *tcp_entry_make(nat_t *nat, const flow_key *key, neighbor *guest, 
     flow.next_fd = -1
     flow.key = key[0]
     flow.guest = guest
-    flow.src_v4 = addr_v4(&key.peer)
-    flow.dst_v4 = addr_v4(&key.guest)
     flow.opened_ns = now_ns
     nat.next_id += 1
     flow.id = nat.next_id
@@ -69,8 +67,8 @@ cdef void tcp_entry_quote_syn(const tcp_flow *flow, uint8_t *out) noexcept nogil
     out[6] = 0x40
     out[8] = 64
     out[9] = IPPROTO_TCP4
-    put_be32(out + 12, flow.dst_v4)
-    put_be32(out + 16, flow.src_v4)
+    put_be32(out + 12, addr_v4(&flow.key.guest))
+    put_be32(out + 16, addr_v4(&flow.key.peer))
     out[20] = <uint8_t>(flow.key.guest_port >> 8)
     out[21] = <uint8_t>flow.key.guest_port
     out[22] = <uint8_t>(flow.key.peer_port >> 8)

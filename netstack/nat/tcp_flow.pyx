@@ -51,7 +51,7 @@ from netstack.tcp.tcb cimport (
     tcp_readable, tcp_reset_for, tcp_segment, tcp_segment_arrives, tcp_take, tcp_timeout, tcp_unacked,
     tcp_write_spans, tcp_wrote,
 )
-from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_t
+from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_t, addr_v4
 from netstack.wire.be cimport be16, be32
 from netstack.wire.icmp4 cimport (
     ICMP4_FRAG_NEEDED, ICMP4_HOST_UNREACHABLE, ICMP4_PORT_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE,
@@ -154,7 +154,7 @@ cdef void output(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept nogil:
         if port >= 0:
             if segment.hdr.flags & (TCP_SYN | TCP_RST):
                 tcp_entry_tell(nat, flow, segment.hdr.flags)
-            send_segment(nat, port, flow.guest, flow.src_v4, flow.dst_v4, &segment)
+            send_segment(nat, port, flow.guest, addr_v4(&flow.key.peer), addr_v4(&flow.key.guest), &segment)
             nat.told.kind = DECIDED_NOTHING
 
 
@@ -494,7 +494,7 @@ cdef void tcp_flow_timer(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept n
         open_failed(nat, flow, ETIMEDOUT, now_ns)
         return
     if opening_down(flow):              # no answer: perhaps the address has moved to another MAC
-        nat_send_arp_request(nat, flow.dst_v4)
+        nat_send_arp_request(nat, addr_v4(&flow.key.guest))
     if tcp_deadline(&flow.tcb) <= now_ns:
         events = tcp_timeout(&flow.tcb, now_ns)
         events_of(nat, flow, events, now_ns)

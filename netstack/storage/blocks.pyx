@@ -10,38 +10,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 
-cdef extern from * nogil:
-    """
-    #include <sys/mman.h>
-    #ifndef MAP_NORESERVE
-    #define MAP_NORESERVE 0
-    #endif
-    #if defined(__SANITIZE_ADDRESS__)
-    #define SLABS_WANTED 0
-    #else
-    #define SLABS_WANTED 1
-    #endif
-    static void *slab_map(size_t size) {
-        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED) return NULL;
-    #ifdef MADV_NOHUGEPAGE
-        madvise(p, size, MADV_NOHUGEPAGE);
-    #endif
-        return p;
-    }
-    static void slab_unmap(void *p, size_t size) { munmap(p, size); }
-    static void pages_drop(void *p, size_t size) {
-    #ifdef __APPLE__
-        madvise(p, size, MADV_FREE);
-    #else
-        madvise(p, size, MADV_DONTNEED);
-    #endif
-    }
-    """
-    bint SLABS_WANTED
-    void *slab_map(size_t size)
-    void slab_unmap(void *p, size_t size)
-    void pages_drop(void *p, size_t size)
+from netstack.storage.pages cimport PAGES_WANTED, pages_drop, pages_map, pages_unmap
 
 cdef enum:
     PER_SLAB = 64
@@ -69,7 +38,7 @@ cdef inline void *stack_pop(block_stack *s) noexcept nogil:
 
 
 cdef blocks_t *blocks_new() noexcept nogil:
-    return <blocks_t *>calloc(1, sizeof(blocks_t)) if SLABS_WANTED else NULL
+    return <blocks_t *>calloc(1, sizeof(blocks_t)) if PAGES_WANTED else NULL
 
 
 cdef void blocks_free(blocks_t *b) noexcept nogil:
@@ -77,7 +46,7 @@ cdef void blocks_free(blocks_t *b) noexcept nogil:
     if b == NULL:
         return
     while b.slabs.n:
-        slab_unmap(stack_pop(&b.slabs), PER_SLAB * <size_t>BLOCK)
+        pages_unmap(stack_pop(&b.slabs), PER_SLAB * <size_t>BLOCK)
     free(b.warm.at)
     free(b.cold.at)
     free(b.slabs.at)
@@ -85,12 +54,12 @@ cdef void blocks_free(blocks_t *b) noexcept nogil:
 
 
 cdef bint add_slab(blocks_t *b) noexcept nogil:
-    cdef uint8_t *slab = <uint8_t *>slab_map(PER_SLAB * <size_t>BLOCK)
+    cdef uint8_t *slab = <uint8_t *>pages_map(PER_SLAB * <size_t>BLOCK)
     cdef int i
     if slab == NULL:
         return False
     if not stack_push(&b.slabs, slab):
-        slab_unmap(slab, PER_SLAB * <size_t>BLOCK)
+        pages_unmap(slab, PER_SLAB * <size_t>BLOCK)
         return False
     for i in range(PER_SLAB - 1, -1, -1):       # the lowest is taken first
         if not stack_push(&b.cold, slab + i * <size_t>BLOCK):

@@ -16,6 +16,8 @@ ctypedef struct pool_t:
     uint32_t limit
     uint32_t used
     uint32_t chunks         # allocated
+    uint32_t chunk_bytes
+    uint8_t mapped          # a chunk is whole pages of the system's, not of the heap
     pool_chunk *head        # chunks with a free object: those in use first, the empty one last
     pool_chunk *tail
     pool_chunk *spare       # the one empty chunk that is kept, or NULL

@@ -2,11 +2,16 @@
 
 A chunk is one allocation: its header, then per_chunk slots. Each slot ends with a pointer to its chunk, so
 that putting an object back is O(1) and needs no search. Objects of 64 bytes and more begin on a cache line.
+
+Large chunks are pages of their own, filled to the last slot that fits: in the heap the buffers that belong to the
+objects would lie between them, and when those are freed what is left of their pages could not go back.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
+
+from netstack.storage.pages cimport PAGES_WANTED, pages_map, pages_unmap
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void **out, size_t alignment, size_t size)
@@ -14,15 +19,18 @@ cdef extern from "<stdlib.h>" nogil:
 cdef enum:
     LINE = 64
     HEADER = 64
+    PAGE = 16384            # the largest page of the systems we know
+    MAPPED = 3 * PAGE       # bytes of a chunk that is worth pages of its own
 
 
 cdef pool_t *pool_new(uint32_t object_size, uint32_t per_chunk, uint32_t limit) noexcept nogil:
     """A pool of at most limit objects of object_size bytes.
 
-    NULL without memory, or for a size of 0 or above 1 MiB.
+    NULL without memory, for a size of 0 or above 1 MiB, and for a chunk above 2 GiB.
     """
     cdef pool_t *p
     cdef uint32_t alignment
+    cdef uint64_t whole
     if object_size == 0 or object_size > 1 << 20 or per_chunk == 0 or per_chunk > 1 << 16:
         return NULL
     p = <pool_t *>calloc(1, sizeof(pool_t))
@@ -34,8 +42,35 @@ cdef pool_t *pool_new(uint32_t object_size, uint32_t per_chunk, uint32_t limit) 
     p.object_size = object_size
     p.slot = (object_size + <uint32_t>sizeof(void *) + alignment - 1) & ~(alignment - 1)
     p.per_chunk = per_chunk if per_chunk < limit or limit == 0 else limit
+    whole = HEADER + <uint64_t>p.slot * p.per_chunk
+    if whole > <uint64_t>0x80000000:
+        free(p)
+        return NULL
+    if PAGES_WANTED and whole >= MAPPED:
+        p.mapped = 1
+        whole = (whole + PAGE - 1) & ~<uint64_t>(PAGE - 1)
+        p.per_chunk = <uint32_t>((whole - HEADER) // p.slot)
+    p.chunk_bytes = <uint32_t>whole
     p.limit = limit
     return p
+
+
+cdef inline pool_chunk *chunk_new(const pool_t *p) noexcept nogil:
+    cdef void *memory = NULL
+    if p.mapped:
+        memory = pages_map(p.chunk_bytes)
+    elif posix_memalign(&memory, LINE, p.chunk_bytes) != 0:
+        return NULL
+    if memory != NULL:
+        memset(memory, 0, sizeof(pool_chunk))
+    return <pool_chunk *>memory
+
+
+cdef inline void chunk_free(const pool_t *p, pool_chunk *c) noexcept nogil:
+    if p.mapped:
+        pages_unmap(c, p.chunk_bytes)
+    else:
+        free(c)
 
 
 cdef void pool_free(pool_t *p) noexcept nogil:
@@ -50,7 +85,7 @@ cdef void pool_free(pool_t *p) noexcept nogil:
     c = p.head
     while c != NULL:
         following = c.next
-        free(c)
+        chunk_free(p, c)
         c = following
     free(p)
 
@@ -97,15 +132,13 @@ cdef inline pool_chunk **owner_of(const pool_t *p, void *object) noexcept nogil:
 cdef void *pool_get(pool_t *p) noexcept nogil:
     """A zeroed object, or NULL."""
     cdef pool_chunk *c = p.head
-    cdef void *memory
     cdef void *object
     if p.used >= p.limit:
         return NULL
     if c == NULL:
-        if posix_memalign(&memory, LINE, HEADER + <size_t>p.slot * p.per_chunk) != 0:
+        c = chunk_new(p)
+        if c == NULL:
             return NULL
-        c = <pool_chunk *>memory
-        memset(c, 0, sizeof(pool_chunk))
         list_first(p, c)
         p.chunks += 1
     if c == p.spare:
@@ -140,7 +173,7 @@ cdef void pool_put(pool_t *p, void *object) noexcept nogil:
             unlist(p, c)
         if p.spare != NULL:     # one empty chunk is enough to damp a pool that swings around a boundary
             p.chunks -= 1
-            free(c)
+            chunk_free(p, c)
         else:
             p.spare = c
             list_last(p, c)
@@ -155,7 +188,7 @@ cdef uint32_t pool_used(const pool_t *p) noexcept nogil:
 
 cdef uint64_t pool_bytes(const pool_t *p) noexcept nogil:
     """Bytes of all chunks and the pool itself."""
-    return sizeof(pool_t) + <uint64_t>p.chunks * (HEADER + <uint64_t>p.slot * p.per_chunk)
+    return sizeof(pool_t) + <uint64_t>p.chunks * p.chunk_bytes
 
 
 @cython.auto_pickle(False)

@@ -4,12 +4,12 @@ Ranges that touch are joined. New ranges mostly lie at the end (the newest segme
 search runs from there.
 """
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 
-cdef void ranges_init(ranges_t *s, uint32_t limit) noexcept nogil:
+cdef void ranges_init(ranges_t *s, uint16_t limit) noexcept nogil:
     """An empty set that will hold at most limit ranges."""
     s.items = NULL
     s.n = 0
@@ -50,7 +50,7 @@ cdef int ranges_add(ranges_t *s, uint64_t left, uint64_t right) noexcept nogil:
         s.items[first].right = right
         if last - first > 1:
             memmove(&s.items[first + 1], &s.items[last], (s.n - last) * sizeof(range_t))
-            s.n -= last - first - 1
+            s.n -= <uint16_t>(last - first - 1)
         return 1
     if s.n >= s.limit:
         return -1
@@ -62,7 +62,7 @@ cdef int ranges_add(ranges_t *s, uint64_t left, uint64_t right) noexcept nogil:
         if items == NULL:
             return -1
         s.items = items
-        s.room = room
+        s.room = <uint16_t>room
     memmove(&s.items[first + 1], &s.items[first], (s.n - first) * sizeof(range_t))
     s.items[first].left = left
     s.items[first].right = right
@@ -76,7 +76,7 @@ cdef void ranges_drop_below(ranges_t *s, uint64_t offset) noexcept nogil:
     while gone < s.n and s.items[gone].right <= offset:
         gone += 1
     if gone:
-        s.n -= gone
+        s.n -= <uint16_t>gone
         memmove(s.items, &s.items[gone], s.n * sizeof(range_t))
     if s.n and s.items[0].left < offset:
         s.items[0].left = offset
@@ -109,7 +109,7 @@ cdef class Ranges:
 
     cdef ranges_t ranges
 
-    def __cinit__(self, uint32_t limit=64):
+    def __cinit__(self, uint16_t limit=64):
         ranges_init(&self.ranges, limit)
 
     def __dealloc__(self):

@@ -10,10 +10,10 @@ ctypedef struct ring_span:
 ctypedef struct ring_t:
     uint8_t *memory         # NULL while capacity is 0
     uint32_t capacity       # bytes, a power of two, or 0
+    uint32_t origin         # stream offset that lies at memory[0], modulo capacity
     uint64_t head           # stream offset of the first byte held
     uint64_t tail           # stream offset behind the last byte held
     uint64_t placed         # stream offset behind the last byte that ring_place wrote
-    uint64_t origin         # stream offset that lies at memory[0], modulo capacity
 
 cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil
 # blocks, the same for all of a ring's life: where memory of the size BLOCK comes from; NULL: from the allocator

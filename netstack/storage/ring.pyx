@@ -20,13 +20,15 @@ cdef void ring_init(ring_t *r, uint64_t offset) noexcept nogil:
     """An empty ring without memory whose first byte will have the given stream offset."""
     r.memory = NULL
     r.capacity = 0
-    r.head = r.tail = r.placed = r.origin = offset
+    r.head = r.tail = r.placed = offset
+    r.origin = <uint32_t>offset
 
 
 cdef void ring_free(ring_t *r, blocks_t *blocks) noexcept nogil:
     """Gives the memory back; the offsets stay, the bytes are gone."""
     give(r, blocks)
-    r.head = r.placed = r.origin = r.tail
+    r.head = r.placed = r.tail
+    r.origin = <uint32_t>r.tail
 
 
 cdef inline bint is_block(const blocks_t *blocks, uint32_t size) noexcept nogil:
@@ -73,7 +75,7 @@ cdef int move(ring_t *r, uint32_t capacity, blocks_t *blocks) noexcept nogil:
     give(r, blocks)
     r.memory = memory
     r.capacity = capacity
-    r.origin = r.head
+    r.origin = <uint32_t>r.head
     return 0
 
 
@@ -97,12 +99,12 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity, blocks_t *blocks) noexcept n
         return -1
     # The part that had wrapped to the beginning goes behind the old end: bigger >= 2 * capacity, so there is
     # room.
-    position = <uint32_t>(r.head - r.origin) & (r.capacity - 1)
+    position = (<uint32_t>r.head - r.origin) & (r.capacity - 1)
     if position + held > r.capacity:
         memcpy(memory + r.capacity, memory, position + held - r.capacity)
     r.memory = memory
     r.capacity = bigger
-    r.origin = r.head - position
+    r.origin = <uint32_t>r.head - position
     return 0
 
 
@@ -116,7 +118,7 @@ cdef void ring_shrink(ring_t *r, blocks_t *blocks) noexcept nogil:
         return
     if held == 0:
         give(r, blocks)
-        r.origin = r.head
+        r.origin = <uint32_t>r.head
         return
     if held > r.capacity >> 2:
         return
@@ -129,7 +131,7 @@ cdef inline int span_of(const ring_t *r, uint64_t offset, uint32_t length, ring_
     cdef uint32_t position, first
     if length == 0:
         return 0
-    position = <uint32_t>(offset - r.origin) & (r.capacity - 1)
+    position = (<uint32_t>offset - r.origin) & (r.capacity - 1)
     first = r.capacity - position
     out[0].data = r.memory + position
     if length <= first:
@@ -193,7 +195,7 @@ cdef void ring_drop(ring_t *r, uint32_t n) noexcept nogil:
     cdef uint64_t held = r.tail - r.head
     r.head += n if n < held else held
     if r.head == r.tail and r.placed <= r.tail:
-        r.origin = r.head
+        r.origin = <uint32_t>r.head
 
 
 cdef void ring_skip(ring_t *r, uint32_t n) noexcept nogil:
@@ -203,7 +205,7 @@ cdef void ring_skip(ring_t *r, uint32_t n) noexcept nogil:
     r.head += n
     r.tail = r.head
     if r.placed <= r.tail:
-        r.origin = r.head
+        r.origin = <uint32_t>r.head
 
 
 @cython.auto_pickle(False)

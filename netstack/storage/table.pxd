@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 ctypedef struct table_t:
     uint32_t key_size       # bytes, as asked for
-    uint32_t stride         # bytes of an entry: the key rounded up to 8, then the value
+    uint32_t stride         # bytes of an entry: the key rounded up to 8 (unless it lies in the value), then the value
+    uint32_t key_offset     # where in the object that the value points at its key lies; NO_OFFSET: the entry has it
     uint32_t initial
     uint32_t limit
     uint32_t n
@@ -16,6 +17,9 @@ ctypedef struct table_t:
 
 cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uint64_t k0,
                         uint64_t k1) noexcept nogil
+# The same for values that point at objects with their key in them, at key_offset: the table keeps no copy of it.
+cdef table_t *table_new_inside(uint32_t key_size, uint32_t key_offset, uint32_t initial, uint32_t limit, uint64_t k0,
+                               uint64_t k1) noexcept nogil
 cdef void table_free(table_t *t) noexcept nogil
 cdef void *table_get(const table_t *t, const void *key) noexcept nogil          # NULL when absent
 # 0; -1 full or no memory; -2 present

@@ -1,19 +1,20 @@
 """A bounded hash table from fixed-size keys to pointers.
 
-Two arrays: dense entries (key and value), and an index of 64-bit words (32 bits of hash, 32 bits of entry
+Two arrays: dense entries (key and value, or only a value that points at an object with its key in it), and an index of 64-bit words (32 bits of hash, 32 bits of entry
 number) with linear probing at a load of at most one half. A look-up touches one line of the index and one
 entry; growing reads only the index. Deletion closes the gap in the index (no tombstones) and moves the last
 entry into the hole.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
 from netstack.storage.siphash cimport sip_round
 
 cdef enum:
     LEAST = 8           # entries
+    NO_OFFSET = 0xffffffff
 
 
 cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil:
@@ -58,6 +59,12 @@ cdef inline void **value_at(const table_t *t, uint32_t i) noexcept nogil:
     return <void **>(t.entries + <size_t>(i + 1) * t.stride - sizeof(void *))
 
 
+cdef inline const void *key_at(const table_t *t, uint32_t i) noexcept nogil:
+    if t.key_offset == <uint32_t>NO_OFFSET:
+        return entry_at(t, i)
+    return <const uint8_t *>(<void **>entry_at(t, i))[0] + t.key_offset
+
+
 cdef inline void index_insert(uint64_t *index, uint32_t mask, uint64_t word) noexcept nogil:
     cdef uint32_t at = <uint32_t>(word >> 32) & mask
     while index[at]:
@@ -98,6 +105,20 @@ cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uin
 
     NULL: no memory, bad sizes.
     """
+    return made(key_size, NO_OFFSET, initial, limit, k0, k1)
+
+
+cdef table_t *table_new_inside(uint32_t key_size, uint32_t key_offset, uint32_t initial, uint32_t limit, uint64_t k0,
+                               uint64_t k1) noexcept nogil:
+    """A table whose values point at objects that have their key at key_offset, as long as they are in the table.
+
+    NULL: no memory, bad sizes.
+    """
+    return made(key_size, key_offset, initial, limit, k0, k1)
+
+
+cdef table_t *made(uint32_t key_size, uint32_t key_offset, uint32_t initial, uint32_t limit, uint64_t k0,
+                   uint64_t k1) noexcept nogil:
     cdef table_t *t
     if key_size == 0 or key_size > 256 or limit == 0 or limit > 1 << 30:
         return NULL
@@ -105,7 +126,10 @@ cdef table_t *table_new(uint32_t key_size, uint32_t initial, uint32_t limit, uin
     if t == NULL:
         return NULL
     t.key_size = key_size
-    t.stride = ((key_size + 7) & ~<uint32_t>7) + <uint32_t>sizeof(void *)
+    t.key_offset = key_offset
+    t.stride = sizeof(void *)
+    if key_offset == <uint32_t>NO_OFFSET:
+        t.stride += (key_size + 7) & ~<uint32_t>7
     t.limit = limit
     t.initial = initial if initial > LEAST else LEAST
     if t.initial > limit:
@@ -132,7 +156,7 @@ cdef inline uint32_t find(const table_t *t, const void *key, uint32_t h) noexcep
     cdef uint32_t at = h & t.mask
     while t.index[at]:
         if <uint32_t>(t.index[at] >> 32) == h and \
-                memcmp(entry_at(t, <uint32_t>t.index[at] - 1), key, t.key_size) == 0:
+                memcmp(key_at(t, <uint32_t>t.index[at] - 1), key, t.key_size) == 0:
             break
         at = (at + 1) & t.mask
     return at
@@ -163,7 +187,8 @@ cdef int table_put(table_t *t, const void *key, void *value) noexcept nogil:
         if resize(t, room) < 0:
             return -1
         at = find(t, key, h)
-    memcpy(entry_at(t, t.n), key, t.key_size)
+    if t.key_offset == <uint32_t>NO_OFFSET:
+        memcpy(entry_at(t, t.n), key, t.key_size)
     value_at(t, t.n)[0] = value
     t.n += 1
     t.index[at] = <uint64_t>h << 32 | t.n
@@ -192,7 +217,7 @@ cdef void *table_del(table_t *t, const void *key) noexcept nogil:
     t.index[hole] = 0
     last = t.n - 1
     if entry != last:
-        at = hash32(t, entry_at(t, last)) & t.mask
+        at = hash32(t, key_at(t, last)) & t.mask
         while <uint32_t>t.index[at] != last + 1:
             at = (at + 1) & t.mask
         t.index[at] = (t.index[at] & ~<uint64_t>0xffffffff) | (entry + 1)
@@ -239,18 +264,35 @@ def siphash13(const uint8_t[::1] data, uint64_t k0, uint64_t k1) -> int:
 
 @cython.auto_pickle(False)
 cdef class Table:
-    """The table as a Python object: bytes keys of one length to integers above 0."""
+    """The table as a Python object: bytes keys of one length to integers above 0.
+
+    With ``key_offset`` (8 or more) the table points at objects that have the integer at 0 and the key there.
+    """
 
     cdef table_t *table
+    cdef uint32_t key_offset
 
     def __cinit__(self, uint32_t key_size, uint32_t initial=0, uint32_t limit=1 << 20, uint64_t k0=0,
-                  uint64_t k1=0):
-        self.table = table_new(key_size, initial, limit, k0, k1)
+                  uint64_t k1=0, uint32_t key_offset=0):
+        if 0 < key_offset < sizeof(size_t):
+            raise ValueError("key_offset must be 0 or at least 8")
+        self.key_offset = key_offset
+        if key_offset:
+            self.table = table_new_inside(key_size, key_offset, initial, limit, k0, k1)
+        else:
+            self.table = table_new(key_size, initial, limit, k0, k1)
         if self.table == NULL:
             raise ValueError("key_size must be 1..256 and limit 1..2**30")
 
     def __dealloc__(self):
+        cdef uint32_t i
+        if self.key_offset and self.table != NULL:
+            for i in range(self.table.n):
+                free(value_at(self.table, i)[0])
         table_free(self.table)
+
+    cdef inline size_t number(self, void *value):
+        return (<size_t *>value)[0] if self.key_offset and value != NULL else <size_t>value
 
     cdef const uint8_t *checked(self, bytes key) except NULL:
         if len(key) != self.table.key_size:
@@ -259,23 +301,39 @@ cdef class Table:
 
     def get(self, bytes key) -> int | None:
         """The value or None."""
-        cdef size_t value = <size_t>table_get(self.table, self.checked(key))
+        cdef size_t value = self.number(table_get(self.table, self.checked(key)))
         return value if value else None
 
     def put(self, bytes key, size_t value) -> int:
         """0, -1 when full, -2 when present."""
         if value == 0:
             raise ValueError("the value must not be 0")
-        return table_put(self.table, self.checked(key), <void *>value)
+        cdef const uint8_t *k = self.checked(key)
+        cdef uint8_t *object
+        cdef int answer
+        if self.key_offset == 0:
+            return table_put(self.table, k, <void *>value)
+        object = <uint8_t *>malloc(self.key_offset + self.table.key_size)
+        if object == NULL:
+            raise MemoryError
+        (<size_t *>object)[0] = value
+        memcpy(object + self.key_offset, k, self.table.key_size)
+        answer = table_put(self.table, k, object)
+        if answer < 0:
+            free(object)
+        return answer
 
     def delete(self, bytes key) -> int | None:
         """Remove a key: its value or None."""
-        cdef size_t value = <size_t>table_del(self.table, self.checked(key))
+        cdef void *gone = table_del(self.table, self.checked(key))
+        cdef size_t value = self.number(gone)
+        if self.key_offset:
+            free(gone)
         return value if value else None
 
     def next(self, uint32_t cursor) -> tuple:
         """(value or None, cursor for the next call); start with 0."""
-        cdef size_t value = <size_t>table_next(self.table, &cursor)
+        cdef size_t value = self.number(table_next(self.table, &cursor))
         return (value if value else None), cursor
 
     def __len__(self):

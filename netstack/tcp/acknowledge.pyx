@@ -126,8 +126,7 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
     info.acked = ack - t.snd_una if advances else 0
     info.delivered = 0
     info.rtt_ns = info.latest_ns = UINT64_MAX
-    info.dsack = info.sacked = info.duplicate = 0
-    t.delivered_resent = t.delivered_original = 0
+    info.dsack = info.sacked = info.duplicate = info.delivered_resent = info.delivered_original = 0
 
     if hdr.n_sack and t.sack_on:
         take_sacks(t, hdr, now_ns, &info)
@@ -149,7 +148,7 @@ cdef uint32_t acknowledge(tcb_t *t, const tcp_hdr *hdr, uint32_t length, uint64_
         t.progress_ns = now_ns          # a shut window is no failure (SHLD-17, MUST-37)
 
     # An ACK that covers retransmitted bytes may have waited for them: it times nothing else either (Karn).
-    if info.rtt_ns != UINT64_MAX and not t.delivered_resent:
+    if info.rtt_ns != UINT64_MAX and not info.delivered_resent:
         rtt_sample(t, info.rtt_ns, info.latest_ns, now_ns)
         hystart_sample(t, info.latest_ns)
         t.backoff = t.full_timeouts = 0

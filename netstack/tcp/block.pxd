@@ -95,7 +95,7 @@ ctypedef struct tx_resend:          # a retransmission, in the order of time (RA
     uint32_t seq
 
 ctypedef struct tx_queue:           # records in the order of sequence numbers: items[head .. head + n)
-    tx_record *items
+    tx_record *items                # behind room for tx_sack_seen
     uint32_t head
     uint32_t n
     uint32_t room
@@ -133,17 +133,17 @@ cdef enum:                          # tcb_t.want: what tcp_next_segment owes bey
     TCP_WANT_HEAD = 128             # the first record again, whatever cwnd and window say (RTO)
 
 ctypedef struct tcp_cubic:          # RFC 9438; windows in segments, times in seconds
-    double w_max
-    double k
     double w_est
-    double fraction                 # of a byte of growth not yet in cwnd
-    double prior_w_max              # before the last reduction (for undo)
     uint64_t epoch_ns               # 0 = no epoch
+    float w_max
+    float k
+    float prior_w_max               # before the last reduction (for undo)
+    float fraction                  # of a byte of growth not yet in cwnd
 
 ctypedef struct tcp_hystart:        # RFC 9406
-    uint64_t last_min_ns            # lowest RTT of the round before; UINT64_MAX = none
-    uint64_t current_min_ns
-    uint64_t baseline_min_ns
+    uint32_t last_min_us            # lowest RTT of the round before; UINT32_MAX = none
+    uint32_t current_min_us
+    uint32_t baseline_min_us
     uint8_t samples
     uint8_t css_rounds              # conservative slow start: rounds done, 0 = not in it
     uint8_t done
@@ -156,7 +156,6 @@ ctypedef struct tcp_cc             # defined below
 
 ctypedef struct tcb_t:
     const tcp_config *config
-    const tcp_cc *cc
     # --- connection
     uint32_t rst_seq
     uint32_t pending                # events to be returned by the next call that returns events
@@ -173,6 +172,7 @@ ctypedef struct tcb_t:
     uint8_t ts_on, sack_on, wscale_on, ecn_on
     uint8_t snd_wscale, rcv_wscale
     uint8_t syn_sends               # transmissions of the SYN or SYN-ACK
+    uint32_t irs
     # --- sending, RFC 9293 section 3.3.1
     uint64_t path_mss_at            # when it was last lowered
     ring_t snd_ring                 # bytes [snd_una, written by the user)
@@ -197,6 +197,7 @@ ctypedef struct tcb_t:
     uint8_t frto                    # 0 off, 1 the head went, 2 new data went
     uint8_t backoff                 # consecutive time-outs
     uint8_t full_timeouts           # of those, of segments as large as the path is believed to carry
+    uint8_t n_sack_seen             # edges in tx_sack_seen
     # --- round trips
     uint64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, min_rtt_at
     uint64_t rto_base_ns            # the retransmission timer runs from here
@@ -214,19 +215,14 @@ ctypedef struct tcb_t:
     uint32_t undo_una               # SND.UNA when the window was reduced
     uint32_t undo_sends             # retransmissions since that no D-SACK has named
     uint32_t undo_tsval             # of the first retransmission
-    uint32_t prior_cwnd, prior_ssthresh
-    # blocks of the last ACK that had any: what they cover is not looked at twice
-    tcp_sack_edges sack_seen[4]
+    uint32_t prior_cwnd
     uint8_t tlp_active, tlp_resent, rtt_since_probe
     uint8_t reordering_seen, reo_mult, reo_persist
     uint8_t undo_valid, undo_has_tsval
-    uint8_t delivered_resent        # this ACK covered retransmitted bytes
-    uint8_t delivered_original      # and bytes sent once, before the RTO
-    uint8_t n_sack_seen
     # --- congestion control; bytes
     tcp_cubic cubic
     tcp_hystart hystart
-    uint32_t cwnd, ssthresh, cwnd_credit
+    uint32_t cwnd, ssthresh, prior_ssthresh, cwnd_credit
     # --- delivery rate: bytes acknowledged in a round
     uint64_t round_ns
     uint64_t rate                   # bytes per second, 0 = not known
@@ -240,7 +236,7 @@ ctypedef struct tcb_t:
     uint64_t rcv_rtt_ns
     ring_t rcv_ring                 # bytes [not yet consumed by the user, ...) with reassembly behind rcv_nxt
     ranges_t reassembly
-    uint32_t irs, rcv_nxt, rcv_wnd
+    uint32_t rcv_nxt, rcv_wnd
     uint32_t rcv_adv                # right edge that was ever offered
     uint32_t rcv_buf                # bytes that may wait for the user
     uint32_t rcv_up
@@ -258,11 +254,11 @@ ctypedef struct tcb_t:
     uint8_t sack_news               # blocks that no ACK has reported yet
     uint8_t hole_acks               # sent since RCV.NXT met the present hole, saturating
     # --- deadlines; UINT64_MAX = none
-    uint64_t pace_ns                # when what was sent would have left at the pacing rate
-    uint64_t rtx_at, delack_at, keepalive_at, life_at, pace_at, shrink_at
-    uint8_t rtx_timer
+    uint8_t rtx_timer               # tcp_rtx_timer
     uint8_t keepalive_out
     uint8_t persist_out             # a window probe is unanswered
+    uint64_t pace_ns                # when what was sent would have left at the pacing rate
+    uint64_t rtx_at, delack_at, keepalive_at, life_at, pace_at, shrink_at
 
 ctypedef struct tcp_cc:             # congestion control as a table of functions
     void (*init)(tcb_t *t, uint64_t now_ns) noexcept nogil

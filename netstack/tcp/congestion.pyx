@@ -60,7 +60,7 @@ cdef void congestion_start(tcb_t *t, uint64_t now_ns) noexcept nogil:
     t.cwnd = initial_window(t)
     t.ssthresh = UNBOUNDED
     hystart_reset(t)
-    t.cc.init(t, now_ns)
+    congestion_of(t.config.congestion).init(t, now_ns)
     t.round_end = t.round_una = t.snd_nxt
     t.round_ns = now_ns
 
@@ -74,7 +74,7 @@ cdef void restart_after_idle(tcb_t *t, uint64_t now_ns) noexcept nogil:
     if idle > t.rto_ns:
         t.cwnd = u32_min(t.cwnd, u32_max(initial_window(t), t.snd_mss))
         hystart_reset(t)
-        t.cc.on_idle(t, idle)
+        congestion_of(t.config.congestion).on_idle(t, idle)
         t.last_send_ns = now_ns
 
 

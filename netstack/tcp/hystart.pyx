@@ -3,13 +3,13 @@
 The threshold is at least 4 ms (RFC 9406 section 4.3), so that the jitter of a local link, whose round trip
 takes tens of microseconds, never ends slow start.
 """
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
 
-from netstack.tcp.block cimport MS, tcb_t, u32_max
+from netstack.tcp.block cimport tcb_t, u32_max, u64_min
 
 cdef enum:
-    MIN_THRESH = 4 * MS
-    MAX_THRESH = 16 * MS
+    MIN_THRESH = 4000               # microseconds
+    MAX_THRESH = 16000
     THRESH_DIVISOR = 8
     SAMPLES = 8
     GROWTH_DIVISOR = 4
@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef void hystart_reset(tcb_t *t) noexcept nogil:
-    t.hystart.last_min_ns = t.hystart.current_min_ns = t.hystart.baseline_min_ns = UINT64_MAX
+    t.hystart.last_min_us = t.hystart.current_min_us = t.hystart.baseline_min_us = UINT32_MAX
     t.hystart.samples = 0
     t.hystart.css_rounds = 0
 
@@ -27,8 +27,8 @@ cdef void hystart_reset(tcb_t *t) noexcept nogil:
 cdef void hystart_round(tcb_t *t) noexcept nogil:
     if t.cwnd >= t.ssthresh:
         return
-    t.hystart.last_min_ns = t.hystart.current_min_ns
-    t.hystart.current_min_ns = UINT64_MAX
+    t.hystart.last_min_us = t.hystart.current_min_us
+    t.hystart.current_min_us = UINT32_MAX
     t.hystart.samples = 0
     if t.hystart.css_rounds:
         t.hystart.css_rounds += 1
@@ -38,29 +38,30 @@ cdef void hystart_round(tcb_t *t) noexcept nogil:
 
 
 cdef void hystart_sample(tcb_t *t, uint64_t rtt_ns) noexcept nogil:
-    cdef uint64_t thresh
+    cdef uint32_t thresh, rtt_us
     if t.cwnd >= t.ssthresh:
         return
-    if rtt_ns < t.hystart.current_min_ns:
-        t.hystart.current_min_ns = rtt_ns
+    rtt_us = <uint32_t>u64_min(rtt_ns // 1000, UINT32_MAX - 1)
+    if rtt_us < t.hystart.current_min_us:
+        t.hystart.current_min_us = rtt_us
     if t.hystart.samples < SAMPLES:
         t.hystart.samples += 1
         if t.hystart.samples < SAMPLES:
             return
     if t.hystart.css_rounds:
-        if t.hystart.current_min_ns < t.hystart.baseline_min_ns:
+        if t.hystart.current_min_us < t.hystart.baseline_min_us:
             t.hystart.css_rounds = 0            # it was jitter: back to slow start
-            t.hystart.baseline_min_ns = UINT64_MAX
+            t.hystart.baseline_min_us = UINT32_MAX
         return
-    if t.hystart.last_min_ns == UINT64_MAX:
+    if t.hystart.last_min_us == UINT32_MAX:
         return
-    thresh = t.hystart.last_min_ns // THRESH_DIVISOR
+    thresh = t.hystart.last_min_us // THRESH_DIVISOR
     if thresh < MIN_THRESH:
         thresh = MIN_THRESH
     elif thresh > MAX_THRESH:
         thresh = MAX_THRESH
-    if t.hystart.current_min_ns >= t.hystart.last_min_ns + thresh:
-        t.hystart.baseline_min_ns = t.hystart.current_min_ns
+    if t.hystart.current_min_us >= t.hystart.last_min_us + thresh:
+        t.hystart.baseline_min_us = t.hystart.current_min_us
         t.hystart.css_rounds = 1
 
 

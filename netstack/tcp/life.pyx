@@ -15,7 +15,6 @@ from netstack.tcp.block cimport (
     tcb_t,
     tcp_config,
 )
-from netstack.tcp.congestion cimport congestion_of
 from netstack.tcp.sack cimport tx_free
 from netstack.tcp.states cimport TCP_CLOSED, tcp_transition_allowed
 
@@ -49,7 +48,6 @@ cdef void tcb_init(tcb_t *t, const tcp_config *config, uint16_t local_port, uint
     ring_init(&t.snd_ring, iss + 1)
     ring_init(&t.rcv_ring, 0)
     ranges_init(&t.reassembly, MAX_HOLES)
-    t.cc = congestion_of(config.congestion)
     t.tx.lost_hint = t.tx.rack_hint = t.dsack_round = t.recovery_point = t.undo_una = iss
     t.reo_mult = 1
     update_mss(t)

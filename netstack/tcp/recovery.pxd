@@ -15,6 +15,8 @@ ctypedef struct ack_info:           # what one ACK has brought
     uint8_t dsack
     uint8_t sacked                  # new SACK information
     uint8_t duplicate               # a duplicate ACK in the sense of RFC 5681
+    uint8_t delivered_resent        # it covered retransmitted bytes
+    uint8_t delivered_original      # and bytes sent once, before the RTO
 
 cdef void take_sacks(tcb_t *t, const tcp_hdr *hdr, uint64_t now_ns, ack_info *info) noexcept nogil
 cdef void take_cumulative(tcb_t *t, const tcp_hdr *hdr, uint64_t now_ns, ack_info *info) noexcept nogil

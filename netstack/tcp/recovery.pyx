@@ -21,7 +21,8 @@ from netstack.tcp.block cimport (
     u64_min,
     unsent,
 )
-from netstack.tcp.sack cimport tx_at, tx_find, tx_forget_sacks, tx_mark_lost, tx_split
+from netstack.tcp.congestion cimport congestion_of
+from netstack.tcp.sack cimport tx_at, tx_find, tx_forget_sacks, tx_mark_lost, tx_sack_seen, tx_split
 from netstack.tcp.seq cimport seq_geq, seq_gt, seq_leq, seq_lt, seq_max, ts_lt
 
 cdef enum:
@@ -43,7 +44,7 @@ cdef void delivered(tcb_t *t, const tcp_hdr *hdr, const tx_record *r, uint32_t e
     if r.mss > t.proven_mss and end - r.seq >= r.mss:
         t.proven_mss = r.mss
     if r.flags & TX_RETRANSMITTED:
-        t.delivered_resent = 1
+        info.delivered_resent = 1
         # Does the ACK answer the retransmission or what went before it? (Also Karn: no RTT sample from it.)
         if t.ts_on and hdr.has_timestamps and ts_lt(hdr.tsecr, ts_clock(t, r.sent_ns)):
             return
@@ -51,7 +52,7 @@ cdef void delivered(tcb_t *t, const tcp_hdr *hdr, const tx_record *r, uint32_t e
             return
     else:
         if t.recovery == TCP_CA_LOSS and not r.flags & TX_AFTER_RTO:
-            t.delivered_original = 1
+            info.delivered_original = 1
         if info.rtt_ns == UINT64_MAX or rtt > info.rtt_ns:
             info.rtt_ns = rtt
         if rtt < info.latest_ns:
@@ -135,8 +136,10 @@ cdef void take_sacks(tcb_t *t, const tcp_hdr *hdr, uint64_t now_ns, ack_info *in
     cdef uint32_t left, right
     cdef int i, k, n, n_seen = t.n_sack_seen
     take_dsack(t, hdr, info)
+    if t.tx.n == 0:
+        return                          # nothing is outstanding
     for k in range(n_seen):
-        seen[k] = t.sack_seen[k]
+        seen[k] = tx_sack_seen(&t.tx)[k]
     n = 0
     for i in range(hdr.n_sack):
         left = hdr.sack[i].left
@@ -145,8 +148,8 @@ cdef void take_sacks(tcb_t *t, const tcp_hdr *hdr, uint64_t now_ns, ack_info *in
                 or seq_leq(right, t.snd_una):
             continue
         left = seq_max(left, t.snd_una)
-        t.sack_seen[n].left = left
-        t.sack_seen[n].right = right
+        tx_sack_seen(&t.tx)[n].left = left      # (marking may move the memory)
+        tx_sack_seen(&t.tx)[n].right = right
         n += 1
         # Only what the last ACK had not said: the ends that grew (a packet's length more, for edges inside a
         # packet).
@@ -278,7 +281,7 @@ cdef void reduce(tcb_t *t, uint64_t now_ns, bint undoable) noexcept nogil:
     t.prr_flight = t.snd_nxt - t.snd_una
     t.prr_delivered = t.prr_out = 0
     t.recovery_point = t.snd_nxt
-    t.ssthresh = t.cc.on_loss(t, now_ns)
+    t.ssthresh = congestion_of(t.config.congestion).on_loss(t, now_ns)
     t.tlp_active = 0
     if t.ecn_on:
         t.cwr_pending = 1
@@ -353,7 +356,7 @@ cdef void undo(tcb_t *t) noexcept nogil:
     t.backoff = 0
     t.dupacks = 0
     t.cwr_pending = 0
-    t.cc.on_undo(t)
+    congestion_of(t.config.congestion).on_undo(t)
 
 
 cdef bint spurious(const tcb_t *t, const tcp_hdr *hdr, const ack_info *info) noexcept nogil:
@@ -361,7 +364,7 @@ cdef bint spurious(const tcb_t *t, const tcp_hdr *hdr, const ack_info *info) noe
     if not t.undo_valid:
         return False
     # Eifel: the ACK for retransmitted bytes echoes a time before the first retransmission
-    if (info.acked and t.delivered_resent and t.undo_has_tsval and hdr.has_timestamps
+    if (info.acked and info.delivered_resent and t.undo_has_tsval and hdr.has_timestamps
             and ts_lt(hdr.tsecr, t.undo_tsval)):
         return True
     # D-SACK: every retransmission was a duplicate
@@ -453,7 +456,7 @@ cdef void newreno(tcb_t *t, const ack_info *info) noexcept nogil:
 
 cdef void in_loss(tcb_t *t, const tcp_hdr *hdr, const ack_info *info, uint64_t now_ns) noexcept nogil:
     """RFC 5682 with SACK: is the time-out genuine?"""
-    if t.frto and t.undo_valid and t.delivered_original and (info.acked or info.sacked):
+    if t.frto and t.undo_valid and info.delivered_original and (info.acked or info.sacked):
         undo(t)
         return
     if t.frto == 1 and info.acked and not info.sacked and unsent(t) and seq_lt(hdr.ack, t.recovery_point):
@@ -476,7 +479,7 @@ cdef uint64_t recover(tcb_t *t, const tcp_hdr *hdr, const ack_info *info, uint64
             t.cwnd = u32_max(t.cwnd, t.prior_cwnd)
             t.ssthresh = u32_max(t.ssthresh, t.prior_ssthresh)
             t.undo_valid = 0
-            t.cc.on_undo(t)
+            congestion_of(t.config.congestion).on_undo(t)
     if t.recovery == TCP_CA_LOSS:
         in_loss(t, hdr, info, now_ns)
     if t.recovery != TCP_CA_OPEN and info.acked and seq_geq(hdr.ack, t.recovery_point):
@@ -492,7 +495,7 @@ cdef uint64_t recover(tcb_t *t, const tcp_hdr *hdr, const ack_info *info, uint64
         if info.delivered or info.duplicate:
             proportional_rate(t, info, info.acked != 0 and t.tx.lost <= lost_before)
     elif info.acked and (t.cwnd_limited or (t.cwnd < t.ssthresh and t.cwnd < 2 * info.prior_flight)):
-        t.cc.on_ack(t, info.acked, now_ns)
+        congestion_of(t.config.congestion).on_ack(t, info.acked, now_ns)
     return again
 
 

@@ -9,16 +9,22 @@ from netstack.tcp.block cimport (
     TX_SACKED,
     account,
     tcb_t,
+    tcp_sack_edges,
     tx_queue,
     tx_record,
     tx_resend,
 )
 from netstack.tcp.seq cimport seq_gt, seq_leq, seq_lt
 
+cdef enum:
+    SEEN = SACK_SEEN * sizeof(tcp_sack_edges)       # bytes
+
 
 cdef uint32_t tx_free(tx_queue *q) noexcept nogil:
     cdef uint32_t held = q.room * <uint32_t>sizeof(tx_record) + q.resent_room * <uint32_t>sizeof(tx_resend)
-    free(q.items)
+    if q.items != NULL:
+        free(tx_sack_seen(q))
+        held += SEEN
     free(q.resent)
     q.items = NULL
     q.resent = NULL
@@ -32,7 +38,7 @@ cdef int make_room(tcb_t *t) noexcept nogil:
     """Room for one more record behind the last."""
     cdef tx_queue *q = &t.tx
     cdef uint32_t room
-    cdef tx_record *items
+    cdef uint8_t *memory
     if q.head + q.n < q.room:
         return 0
     if q.head > q.room // 2:            # the front half is free: moving down costs less than what it freed
@@ -40,11 +46,11 @@ cdef int make_room(tcb_t *t) noexcept nogil:
         q.head = 0
         return 0
     room = q.room * 2 if q.room else 8
-    items = <tx_record *>realloc(q.items, room * sizeof(tx_record))
-    if items == NULL:
+    memory = <uint8_t *>realloc(tx_sack_seen(q) if q.items != NULL else NULL, SEEN + room * sizeof(tx_record))
+    if memory == NULL:
         return -1
-    account(t, <int64_t>(room - q.room) * <int64_t>sizeof(tx_record))
-    q.items = items
+    account(t, <int64_t>(room - q.room) * <int64_t>sizeof(tx_record) + (SEEN if q.items == NULL else 0))
+    q.items = <tx_record *>(memory + SEEN)
     q.room = room
     return 0
 

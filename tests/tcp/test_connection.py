@@ -110,7 +110,7 @@ def test_an_idle_connection_holds_no_memory() -> None:
         while (timer := side.next_timer()) is not None:
             side.handle_timer(max(now, timer))
         assert side.memory_used == 0
-    assert a.info()["control_block_bytes"] <= 800
+    assert a.info()["control_block_bytes"] <= 680
 
 
 def test_super_segments_are_cut_for_the_wire() -> None:
