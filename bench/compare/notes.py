@@ -11,10 +11,9 @@ NOISE = (
 )
 SOCKETS = " Each connection makes and closes two more sockets of the host."
 HEAPS = (
-    "A silent connection keeps no buffer. What is left is its control block (1,024 bytes of the pool for sequence"
-    " numbers, recovery, congestion control and NAT), its entry in the table of flows (some 80), and what the allocator"
-    " keeps of the scoreboards of a burst. Keeping what only recovery and congestion control need apart from it, and"
-    " letting go of it in silence, would save some 200 bytes, and has not been tried."
+    "A silent connection keeps no buffer. What is left is its control block (896 bytes for sequence numbers, recovery,"
+    " congestion control and NAT), its place in the table of flows (some 35), and what the allocator keeps of the"
+    " scoreboards of a burst."
 )
 
 NOTES: dict[str, str] = {
@@ -27,13 +26,13 @@ NOTES: dict[str, str] = {
     "bulk 65520 up peer": NOISE,
     "bulk 65520 down peer": NOISE,
     "16 streams": (
-        "The yardstick keeps no bytes: they stay in the host's socket until the TAP takes them. Here they wait in 16"
-        " rings until the guest acknowledges them, more than the caches hold. That this is the reason is likely and not"
-        " measured; leaving less in flight on a link without loss has not been tried."
+        "32 sockets at each end share two processors with 32 flows, and the ends' own work for a byte grows: the yardstick,"
+        " which has no TCP of its own, loses as much. Tried: buffers of 64 KiB, 256 KiB and 1 MiB instead of 16 MiB for"
+        " each stream made no difference to the rate."
     ),
     "16 streams fair": (
-        "Towards the guest the index is above 0.97; from the guest each stream's share is its share of what lies in the"
-        " TAP, which without loss is what the guest's congestion windows happen to be."
+        "Without loss a stream's share is its share of what lies in the queue of the TAP. Buffers follow the shortest round"
+        " trip, so that all come to the same size; a stream that has begun before the others may still have a larger one."
     ),
     "rr rate": WAKE_UPS,
     "rr p99": WAKE_UPS,

@@ -14,7 +14,8 @@ Invariants
       again at the beginning of its memory, so that a short conversation stays within a few cache lines.
     * ranges: sorted, disjoint and not touching; never more than ``limit`` of them.
     * pool: an object's address is stable until it is put back; it is zeroed when handed out. At most one
-      empty chunk is kept in reserve, all others go back to the allocator.
+      empty chunk is kept in reserve, all others go back: large ones are whole pages (pages.pxd), and no other
+      object lies between them.
     * blocks: the block that was put back last is taken first; at most 64 free ones keep their pages. Rings of
       64 KiB live in them.
     * wheel: a timer is never returned before its deadline, and always by the first ``wheel_expire`` at or
@@ -22,7 +23,8 @@ Invariants
       64 slots, which together cover all 64 bits of nanoseconds.
     * table: keyed with SipHash-1-3, so that a peer who chooses keys cannot choose collisions. Entries lie
       dense; iteration runs from the newest position to the oldest, which makes deletion of the value just
-      returned safe.
+      returned safe. A table whose values have their keys in them (``table_new_inside``) keeps no copy of these:
+      they must not change while they are in it.
 
 How it is tested
     ``tests/storage`` drives each class with hypothesis against a plain Python model.

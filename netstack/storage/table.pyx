@@ -1,9 +1,9 @@
 """A bounded hash table from fixed-size keys to pointers.
 
-Two arrays: dense entries (key and value, or only a value that points at an object with its key in it), and an index of 64-bit words (32 bits of hash, 32 bits of entry
-number) with linear probing at a load of at most one half. A look-up touches one line of the index and one
-entry; growing reads only the index. Deletion closes the gap in the index (no tombstones) and moves the last
-entry into the hole.
+Two arrays: dense entries (key and value, or only a value that points at an object with its key in it), and an
+index of 64-bit words (32 bits of hash, 32 bits of entry number) with linear probing at a load of at most one
+half. A look-up touches one line of the index and one entry; growing reads only the index. Deletion closes the
+gap in the index (no tombstones) and moves the last entry into the hole.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -22,6 +22,7 @@ from netstack.tcp.seq cimport seq_geq, seq_gt, seq_leq, seq_lt
 from netstack.wire.tcp cimport TCP_ECE, TCP_FIN, TCP_SYN
 
 cdef enum:
+    AMPLE = 1 << 20                 # bytes of a send buffer
     RELEASE_AFTER = 1000            # ms an empty ring keeps its memory
 
 
@@ -51,13 +52,14 @@ cdef void end_round(tcb_t *t, uint32_t ack, uint64_t now_ns) noexcept nogil:
 cdef void grow_send_buffer(tcb_t *t) noexcept nogil:
     """The user was refused room. More helps only where the window is open, and where the ring is what limits:
     on a short path a longer queue would only make the round trip longer (four of the shortest are enough to
-    keep it busy)."""
+    keep it busy). What is ``AMPLE`` grows only while there is hardly any queue: else the stream that came first
+    would keep the larger share of a link."""
     cdef uint64_t useful
     if t.snd_limit >= t.config.snd_buf_max or memory_pressed(t) or t.rate == 0 or t.min_rtt_ns == UINT64_MAX:
         return
     if t.cwnd < t.snd_limit // 2 or t.snd_wnd < t.snd_limit // 2:
         return
-    useful = t.rate * (t.min_rtt_ns // 1000) // 1000000 * 4
+    useful = t.rate * (t.min_rtt_ns // 1000) // 1000000 * (4 if t.snd_limit < AMPLE else 2)
     if useful > t.snd_limit:
         t.snd_limit = u32_min(t.config.snd_buf_max, 2 * t.snd_limit)
 

@@ -394,8 +394,6 @@ cdef uint32_t seventh_text(tcb_t *t, segment *s, tcp_delivery *delivery) noexcep
                 rtt = MS
             if t.rcv_rtt_ns == 0 or rtt < t.rcv_rtt_ns:
                 t.rcv_rtt_ns = rtt
-            else:
-                t.rcv_rtt_ns += (rtt - t.rcv_rtt_ns) // 64
     events = take_text(t, s.seq, s.payload, s.length, s.now_ns, delivery)
     if t.rcv_urgent and seq_geq(t.rcv_nxt, t.rcv_up):
         t.rcv_urgent = 0

@@ -28,6 +28,7 @@ from netstack.tcp.block cimport (
     u32_max,
     u32_min,
     u64_max,
+    u64_min,
 )
 from netstack.tcp.life cimport enter_closed, reserve
 from netstack.tcp.seq cimport seq_offset
@@ -38,6 +39,8 @@ cdef enum:
     RELEASE_AFTER = 1000            # ms an empty ring keeps its memory
     PRESSED_BUFFER = 16384          # what is offered while memory is short
     DEFAULT_RTT = 100               # ms, where nothing has been measured
+    AMPLE = 1 << 20                 # bytes of a receive buffer that need no proof by the round trip
+    ROUND = 10                      # ms over which at least is measured what deserves more
     PROMPT_ACKS = 3                 # sent at once for a new hole: what starts a fast retransmission
     HELD_SEGMENTS = 44              # at most behind one ACK for data out of order
 
@@ -112,17 +115,30 @@ cdef uint32_t window_update(tcb_t *t) noexcept nogil:
 
 cdef void tune_window(tcb_t *t, uint32_t n, uint64_t now_ns) noexcept nogil:
     """Dynamic right-sizing: the buffer holds twice what the user takes in a round trip, so that a sender
-    which doubles is never held back."""
-    cdef uint64_t rtt = t.rcv_rtt_ns
+    which doubles is never held back.
+
+    The round trip is the shortest one: what waits in a queue on the way is the window's own, and a window that
+    grew with it would grow without end, the more the larger it is already. Up to ``AMPLE`` a window is not worth
+    such care: the streams that share a link all get that, and with it the same share.
+    """
+    cdef uint64_t rtt = t.rcv_rtt_ns, elapsed = now_ns - t.drs_ns, taken
+    cdef bint ample = t.rcv_buf >= AMPLE
     t.drs_bytes += n
-    if rtt == 0:
-        rtt = t.srtt_ns if t.srtt_ns else DEFAULT_RTT * <uint64_t>MS
+    if rtt == 0 or t.min_rtt_ns < rtt:      # the handshake's, if nothing else of ours was acknowledged
+        rtt = u64_min(t.min_rtt_ns, DEFAULT_RTT * <uint64_t>MS)
     rtt = u64_max(rtt, MS)
-    if now_ns - t.drs_ns < rtt:
+    if elapsed < (u64_max(rtt, ROUND * <uint64_t>MS) if ample else rtt):
         return
-    if now_ns - t.drs_ns < 2 * rtt + 10 * MS and t.drs_bytes > t.rcv_buf // 2 and not memory_pressed(t):
-        if t.rcv_buf < t.config.rcv_buf_max:
-            t.rcv_buf = u32_min(t.config.rcv_buf_max, u32_max(2 * u32_min(t.drs_bytes, 1 << 29), t.rcv_buf))
+    if elapsed < 2 * rtt + 2 * ROUND * <uint64_t>MS:
+        taken = t.drs_bytes
+        if ample and elapsed > rtt:     # several round trips: a burst in one of them is no reason
+            taken = taken * rtt // elapsed
+        if taken <= t.rcv_buf // 2:
+            if not ample:
+                return                  # it may still take that much
+        elif t.rcv_buf < t.config.rcv_buf_max and not memory_pressed(t):
+            taken = u64_min(2 * taken, t.config.rcv_buf_max)
+            t.rcv_buf = u32_max(t.rcv_buf, <uint32_t>(taken if ample else u64_min(taken, AMPLE)))
     t.drs_ns = now_ns
     t.drs_bytes = 0
 

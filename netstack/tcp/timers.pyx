@@ -143,6 +143,7 @@ cdef void release(tcb_t *t, uint64_t now_ns) noexcept nogil:
     t.shrink_at = UINT64_MAX
     shrink(t, &t.snd_ring)
     shrink(t, &t.rcv_ring)
+    t.rcv_rtt_ns = 0                    # the path may be another one by then
     if t.tx.n == 0 and t.tx.room:
         account(t, -<int64_t>tx_free(&t.tx))
         if t.config.memory != NULL:

@@ -31,7 +31,11 @@ def walk(table):
 
 @settings(max_examples=200)
 @given(
-    st.sampled_from([1, 6, 8, 16, 20, 37, 40, 48]), st.integers(1, 64), st.integers(0, 20), st.sampled_from([0, 8, 72]), OPS
+    st.sampled_from([1, 6, 8, 16, 20, 37, 40, 48]),
+    st.integers(1, 64),
+    st.integers(0, 20),
+    st.sampled_from([0, 8, 72]),
+    OPS,
 )
 def test_against_a_dictionary(key_size, limit, initial, key_offset, ops):
     table, model = Table(key_size, initial, limit, 1, 2, key_offset), {}

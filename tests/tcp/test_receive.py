@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -354,6 +356,35 @@ def test_receive_buffer_grows_with_the_user() -> None:
         t.after(0.02)
         t.out.clear()
     assert t.info["receive_buffer"] > 16384
+
+
+def bulk(t: Trace, echo: Callable[[int], int] | None = None) -> int:
+    """A quarter of a second of data at 800 Mbit/s, a segment each half millisecond: the receive buffer then."""
+    g = t.guest
+    for ms in range(250):
+        for half in (0, 50_000):
+            g >> DATA(50_000, seq=1 + 100_000 * ms + half, ts=echo and (g.ts_base + 100 + ms, echo(ms)))
+        t.after(0.001)
+        t.out.clear()
+    return int(t.info["receive_buffer"])
+
+
+def test_receive_buffer_follows_the_path_and_not_the_queue() -> None:
+    """A window that grew with the round trip of its own queue would take a link from those that came later."""
+    ample = 1 << 20
+    settings: dict[str, Any] = {"receive_buffer": 1 << 17, "receive_buffer_max": 1 << 24}
+
+    long = Trace(**settings)  # the handshake says 40 ms: 4 MB are twice what comes in a round trip
+    g = long.guest
+    g >> SYN(mss=1460, wscale=7)
+    g << SYN_ACK(seq=0, ack=1)
+    long.after(0.04)
+    g >> ACK()
+    assert bulk(long) > 2 * ample
+
+    queue = Trace(timestamps=True, **settings)  # the handshake says nothing, what data echo says 40 ms
+    g = queue.connect(wscale=7)
+    assert bulk(queue, lambda ms: g.ts_recent + max(0, ms - 40)) == ample
 
 
 def test_window_widens_before_data_behind_a_hole_fill_it() -> None:
