@@ -26,13 +26,14 @@ NOTES: dict[str, str] = {
     "bulk 65520 up peer": NOISE,
     "bulk 65520 down peer": NOISE,
     "16 streams": (
-        "32 sockets at each end share two processors with 32 flows, and the ends' own work for a byte grows: the yardstick,"
-        " which has no TCP of its own, loses as much. Tried: buffers of 64 KiB, 256 KiB and 1 MiB instead of 16 MiB for"
-        " each stream made no difference to the rate."
+        "32 sockets at each end share two processors with 32 flows, and the ends' own work for a byte grows: the"
+        " yardstick, which has no TCP of its own, loses as much. Tried: buffers of 64 KiB, 256 KiB and 1 MiB instead of"
+        " 16 MiB for each stream made no difference to the rate."
     ),
     "16 streams fair": (
-        "Without loss a stream's share is its share of what lies in the queue of the TAP. Buffers follow the shortest round"
-        " trip, so that all come to the same size; a stream that has begun before the others may still have a larger one."
+        "Without loss a stream's share is its share of what lies in the queue of the TAP. Buffers follow the shortest"
+        " round trip, so that all come to the same size; a stream that has begun before the others may still have a"
+        " larger one."
     ),
     "rr rate": WAKE_UPS,
     "rr p99": WAKE_UPS,
