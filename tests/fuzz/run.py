@@ -1,5 +1,7 @@
 """Fuzzes the targets for a while: ``./dev fuzz [MINUTES] [TARGET ...] [--keep]``.
 
+What was found is run once more by ``./dev fuzz 1 TARGET --again FILE``.
+
 The netstack beside this file is one that was built with NETSTACK_BUILD=fuzz: clang's coverage for libFuzzer, and its
 address sanitizer. Each target gets its share of the time, as many at once as there are processors. What is found lies
 in ``found/`` of the working folder, to be put into tests/fuzz/found once it is understood, where the tests run it for
@@ -108,6 +110,12 @@ def fuzz(name: str, seconds: float) -> Outcome:
     return outcome
 
 
+def again(name: str, path: Path) -> int:
+    """The target once, on what a file has: 0 when that goes well."""
+    argv = [sys.executable, str(HERE / "one.py"), name, "-timeout=20", str(path)]
+    return int(subprocess.call(argv, env=environment(), stdin=subprocess.DEVNULL) != 0)
+
+
 def keep(name: str) -> int:
     """Puts a minimal corpus into the repository: what reaches something new, the smallest first; how many inputs."""
     corpus, seeds = prepared(name)
@@ -141,6 +149,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev fuzz", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("minutes", type=float, nargs="?", default=15.0, help="in all (15)")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(targets.TARGETS)} (all)")
+    parser.add_argument("--again", metavar="FILE", type=Path, help="run the one target once, on this input")
     parser.add_argument("--keep", action="store_true", help="put the minimised corpus into tests/fuzz/corpus")
     options = parser.parse_args(argv)
     chosen = options.targets or list(targets.TARGETS)
@@ -149,6 +158,13 @@ def main(argv: list[str]) -> int:
             parser.error(f"'{name}' is none of the targets {', '.join(targets.TARGETS)}")
     if not options.minutes > 0:
         parser.error("the time must be more than 0 minutes")
+    if options.again:
+        if len(options.targets) != 1:
+            parser.error("--again wants one target")
+        path = KEPT.parents[2] / options.again  # the project's folder, unless it is absolute
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
+        return again(chosen[0], path)
     workers = min(os.cpu_count() or 1, len(chosen))
     share = options.minutes * 60 * workers / len(chosen)
     found = 0
@@ -162,6 +178,8 @@ def main(argv: list[str]) -> int:
             )
             for what in outcome.found:
                 print(f"    {what}")
+                if Path(what).exists():
+                    print(f"    again: ./dev fuzz 1 {name} --again {shlex.quote(what)}")
             found += len(outcome.found)
     if options.keep:
         for name in chosen:
