@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import pickle
 import shutil
@@ -85,6 +86,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         reasons[reason] = reasons.get(reason, 0) + 1
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(autouse=True)
+def package_log() -> Iterator[None]:
+    """The package's log is the process's: a level set through an API under test must not outlive the test."""
+    log = logging.getLogger("netstack")
+    before = log.level, log.propagate, log.handlers[:]
+    levels = [handler.level for handler in log.handlers]
+    yield
+    log.setLevel(before[0])
+    log.propagate, log.handlers[:] = before[1:]
+    for handler, level in zip(log.handlers, levels):
+        handler.setLevel(level)
 
 
 @pytest.fixture

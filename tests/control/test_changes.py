@@ -439,9 +439,9 @@ def test_capture_command(instance: Instance, guest: int, tmp_path: Path) -> None
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert json.loads(out)["frames"] == len(frames(path.read_bytes())) > 0
-    assert (
-        f"{path}: 0 frames" in netstack(instance, "capture", str(path), "--seconds", "0.1").splitlines()[-1]
-    )
+    last = netstack(instance, "capture", str(path), "--seconds", "0.1").splitlines()[-1]
+    # The guest's kernel may have had something to say to its neighbours.
+    assert f"{path}: {len(frames(path.read_bytes()))} frames, {path.stat().st_size} bytes" in last
     argv = [
         sys.executable,
         "-m",
