@@ -9,13 +9,11 @@ from netstack.host.posix cimport iovec
 from netstack.host.wake cimport wake_clear, wake_open, wake_signal
 
 # TCP
-# fd (perhaps still connecting) or -errno
+# fd (perhaps still connecting) or -errno; -ECONNREFUSED where it would be connected to itself
 cdef int sock_tcp_connect(const uint8_t *addr, uint16_t port, const sock_options *opt) noexcept nogil
 cdef int sock_tcp_listen(const uint8_t *addr, uint16_t port, int backlog, uint16_t *bound) noexcept nogil
 cdef int sock_accept(int fd, uint8_t *addr, uint16_t *port) noexcept nogil
 cdef int sock_error_of(int fd) noexcept nogil                       # SO_ERROR, as a positive errno or 0
-# how a connect has ended, the same; ECONNREFUSED where it has met itself
-cdef int sock_connect_error(int fd) noexcept nogil
 cdef int sock_set_abort(int fd) noexcept nogil                      # SO_LINGER 0: close sends RST
 cdef int sock_pair(int *a, int *b) noexcept nogil                   # AF_UNIX stream pair
 cdef int sock_shutdown_write(int fd) noexcept nogil

@@ -75,7 +75,23 @@ cdef int sock_tcp_connect(const uint8_t *addr, uint16_t port, const sock_options
             return fail(fd, -errno)
     if connect(fd, &name.any, length) < 0 and errno != EINPROGRESS and errno != EINTR:
         return fail(fd, -errno)
+    if meets_itself(fd, &name):
+        return fail(fd, -ECONNREFUSED)
     return fd
+
+
+cdef bint meets_itself(int fd, const name_t *peer) noexcept nogil:
+    """A connect to a closed port of this host is given that very port as its own now and then, and succeeds: two
+    ends that open at once (RFC 9293 section 3.5), both this one. Nobody listens there all the same. The port is
+    chosen when the connect begins."""
+    cdef name_t own
+    cdef socklen_t length = sizeof(name_t)
+    memset(&own, 0, sizeof(own))
+    if getsockname(fd, &own.any, &length) < 0 or own.any.sa_family != peer.any.sa_family:
+        return False
+    if own.any.sa_family == AF_INET:
+        return own.v4.sin_port == peer.v4.sin_port and own.v4.sin_addr.s_addr == peer.v4.sin_addr.s_addr
+    return own.v6.sin6_port == peer.v6.sin6_port and memcmp(&own.v6.sin6_addr, &peer.v6.sin6_addr, 16) == 0
 
 
 cdef int sock_tcp_listen(const uint8_t *addr, uint16_t port, int backlog, uint16_t *bound) noexcept nogil:
@@ -124,21 +140,6 @@ cdef int sock_error_of(int fd) noexcept nogil:
     if getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length) < 0:
         return errno
     return value
-
-
-cdef int sock_connect_error(int fd) noexcept nogil:
-    """A connect to a closed port of this host is given that very port as its own now and then, and succeeds: two
-    ends that open at once (RFC 9293 section 3.5), both this one. Nobody listens there all the same."""
-    cdef name_t own, peer
-    cdef socklen_t m = sizeof(name_t), n = sizeof(name_t)
-    cdef int error = sock_error_of(fd)
-    if error or fd >= SCRIPTED_FD:
-        return error
-    memset(&own, 0, sizeof(own))
-    memset(&peer, 0, sizeof(peer))
-    if getsockname(fd, &own.any, &m) < 0 or getpeername(fd, &peer.any, &n) < 0 or memcmp(&own, &peer, sizeof(own)):
-        return 0
-    return ECONNREFUSED
 
 
 cdef int sock_set_abort(int fd) noexcept nogil:

@@ -12,7 +12,7 @@ from netstack.host.poller cimport (
     POLL_ERROR, POLL_HUP, POLL_RDHUP, POLL_READ, POLL_WRITE, poller_add, poller_rearm,
 )
 from netstack.host.sockets cimport (
-    iovec, sock_connect_error, sock_recvv, sock_send, sock_sendv, sock_shutdown_write, sock_tcp_connect,
+    iovec, sock_error_of, sock_recvv, sock_send, sock_sendv, sock_shutdown_write, sock_tcp_connect,
 )
 from netstack.iface.neighbors cimport neighbor
 from netstack.iface.output cimport iface_tcp_headers
@@ -460,7 +460,8 @@ cdef void tcp_flow_host_event(nat_t *nat, tcp_flow *flow, uint32_t events, uint6
     if flow.host == HOST_CONNECTING:
         if not events & (POLL_WRITE | POLL_ERROR | POLL_HUP):
             return
-        error = sock_connect_error(flow.polled.fd)
+        # without either, there is no error to be asked for
+        error = sock_error_of(flow.polled.fd) if events & (POLL_ERROR | POLL_HUP) else 0
         if error:
             tcp_host_failed(nat, flow, error, now_ns)
             return

@@ -24,7 +24,7 @@ from netstack.tcp.block cimport (
     u32_min,
 )
 from netstack.tcp.congestion cimport congestion_start
-from netstack.tcp.life cimport enter_closed, set_state, update_mss
+from netstack.tcp.life cimport enter_closed, free_sent, set_state, update_mss
 from netstack.tcp.path cimport raise_path
 from netstack.tcp.receive cimport note_duplicate, receive_start, take_text
 from netstack.tcp.rto cimport rtt_sample
@@ -326,6 +326,7 @@ cdef bint fifth_ack(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
 
 
 cdef bint after_fin_acked(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
+    free_sent(t)
     if t.state == TCP_FIN_WAIT_1:
         set_state(t, TCP_FIN_WAIT_2)
         if t.stopped_reading and t.config.fin_wait_2_ns:
@@ -343,7 +344,7 @@ cdef uint32_t enter_time_wait(tcb_t *t, uint64_t now_ns) noexcept nogil:
     set_state(t, TCP_TIME_WAIT)
     t.rtx_at = t.keepalive_at = t.pace_at = UINT64_MAX
     t.life_at = now_ns + t.config.time_wait_ns
-    t.shrink_at = now_ns
+    t.shrink_at = now_ns if t.rcv_ring.capacity else UINT64_MAX
     return 0
 
 

@@ -14,6 +14,8 @@ cdef void tcb_free(tcb_t *t) noexcept nogil
 cdef void set_state(tcb_t *t, uint8_t state) noexcept nogil
 # CLOSED at once, memory of the buffers given back. event: what the user is told beside TCP_EV_CLOSED.
 cdef uint32_t enter_closed(tcb_t *t, uint32_t event) noexcept nogil
+# the memory of what was sent, once nothing of it will be sent again: our FIN is acknowledged, or all is over
+cdef void free_sent(tcb_t *t) noexcept nogil
 cdef void update_mss(tcb_t *t) noexcept nogil
 # Grows a ring to need bytes; beyond the memory limit only where must is true. 0 or -1.
 cdef int reserve(tcb_t *t, ring_t *ring, uint32_t need, bint must) noexcept nogil

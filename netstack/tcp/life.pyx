@@ -68,6 +68,12 @@ cdef void set_state(tcb_t *t, uint8_t state) noexcept nogil:
     t.state = state
 
 
+cdef void free_sent(tcb_t *t) noexcept nogil:
+    account(t, -<int64_t>t.snd_ring.capacity)
+    ring_free(&t.snd_ring, blocks_of(t))
+    account(t, -<int64_t>tx_free(&t.tx))
+
+
 cdef uint32_t enter_closed(tcb_t *t, uint32_t event) noexcept nogil:
     # Bytes that came in order before the end stay readable; nothing else is needed any more.
     if t.state != TCP_CLOSED:
@@ -76,9 +82,7 @@ cdef uint32_t enter_closed(tcb_t *t, uint32_t event) noexcept nogil:
     t.rtx_at = t.delack_at = t.keepalive_at = t.life_at = t.pace_at = t.shrink_at = UINT64_MAX
     t.rtx_timer = TCP_TIMER_NONE
     t.ack_burst = 0
-    account(t, -<int64_t>t.snd_ring.capacity)
-    ring_free(&t.snd_ring, blocks_of(t))
-    account(t, -<int64_t>tx_free(&t.tx))
+    free_sent(t)
     t.snd_una = t.snd_nxt
     ranges_free(&t.reassembly)
     if t.want:

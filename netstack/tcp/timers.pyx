@@ -137,7 +137,7 @@ cdef uint32_t life(tcb_t *t) noexcept nogil:
 cdef void release(tcb_t *t, uint64_t now_ns) noexcept nogil:
     """An idle connection is small."""
     cdef uint64_t due = u64_max(t.last_send_ns, t.last_rcv_ns) + RELEASE_AFTER * <uint64_t>MS
-    if due > now_ns:
+    if due > now_ns and t.state != TCP_TIME_WAIT:
         t.shrink_at = due
         return
     t.shrink_at = UINT64_MAX

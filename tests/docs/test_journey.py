@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "journey.md").read_text()
 STEP = re.compile(r"^(\d+)\. (?:`(netstack/[\w/]+\.(?:pyx|py|pxd)):([\w.]+)`)?", re.MULTILINE)
 STEPS = [(file, name) for _, file, name in STEP.findall(PAGE)]
 FIELDS = sorted(set(re.findall(r"`([A-Za-z_]\w*)\.([a-z_]\w*)`", PAGE)) - {("tests", "docs")})
-# In the text of a step, without a file: `push_up`, (`sock_connect_error`).
+# In the text of a step, without a file: `push_up`, (`sock_error_of`).
 NAMES = sorted(set(re.findall(r"(?:by|in|from|asks|written|of connect) \(?`([a-z]\w+_\w+)`", PAGE)))
 SOURCES = {p: p.read_text() for p in (ROOT / "netstack").rglob("*") if p.suffix in (".py", ".pyx", ".pxd")}
 
