@@ -2,16 +2,19 @@
 
 The source distribution, a wheel that is built from it apart from the sources, what an index would say of both, the
 Linux wheel made fit for other distributions as far as this machine's C library lets it, and that wheel in an
-environment of its own. They lie in build/packages.
+environment of its own and run by pipx. They lie in build/packages. With ``--bare`` also what `bare` tries.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import bare
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "packages"
@@ -28,7 +31,7 @@ def run(*argv: str | Path) -> str:
     done = subprocess.run(
         list(map(str, argv)),
         cwd=KEPT,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "PIPX_HOME": str(KEPT / "pipx")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -66,8 +69,16 @@ def tried(wheel: Path) -> None:
     print(f"{len(pages)} manual pages")
 
 
-def main() -> int:
+def pipx(wheel: Path) -> str:
+    """The version that pipx says, which makes an environment for one run."""
+    return run(sys.executable, "-m", "pipx", "run", "--spec", wheel, "netstack", "--version").strip().splitlines()[-1]
+
+
+def main(argv: list[str]) -> int:
     """Makes and tries them."""
+    parser = argparse.ArgumentParser(prog="./dev packages", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bare", action="store_true", help="also in a bare Debian root, made by debootstrap (root)")
+    arguments = parser.parse_args(argv)
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)
     run(sys.executable, "-m", "build", "--outdir", KEPT, ROOT)
@@ -75,10 +86,13 @@ def main() -> int:
     print(run(sys.executable, "-m", "twine", "check", "--strict", source, wheel).strip())
     made = fit(wheel)
     tried(made)
+    print(f"run by pipx: {pipx(made)}")
+    if arguments.bare:
+        bare.tried(source, made, KEPT)
     print(f"{source.relative_to(ROOT)} ({source.stat().st_size >> 10} KiB)")
     print(f"{made.relative_to(ROOT)} ({made.stat().st_size >> 10} KiB)")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -65,6 +65,17 @@ def test_a_closed_port_refuses_at_once(net):
     assert time.monotonic() - start < 3, "a retried SYN is not an answer at once"
 
 
+def test_a_closed_port_refuses_though_it_is_the_one_for_our_end(net):
+    """The kernel may give a connect to a port of its own host that very port, and then it has met itself."""
+    before = net.host.sysctl("net.ipv4.ip_local_port_range")
+    net.host.sysctl("net.ipv4.ip_local_port_range", "23456 23456")
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            net.guest.connect(HOST_ALIAS, 23456)
+    finally:
+        net.host.sysctl("net.ipv4.ip_local_port_range", before)
+
+
 def test_a_closed_port_in_the_world_refuses(net):
     with pytest.raises(ConnectionRefusedError):
         net.guest.connect(WORLD, 1)

@@ -95,12 +95,32 @@ def test_back_pressure() -> None:
     assert a.send(bytes(50_000), 0.1) >= 8000  # the tail may wait for a delayed ACK
 
 
-def test_an_idle_connection_holds_no_memory() -> None:
+def accounted() -> tuple[Connection, Connection]:
+    """A pair that tells of its memory."""
     a = Connection(1, 2, iss=10, memory_limit=1 << 30)
     b = Connection(2, 1, iss=20, memory_limit=1 << 30)
     b.listen()
     a.open(0.0)
     exchange(a, b)
+    return a, b
+
+
+def test_time_wait_holds_no_memory() -> None:
+    """A burst of short connections would else keep a ring for each of them."""
+    a, b = accounted()
+    a.send(bytes(500), 0.0)
+    a.close(0.0)
+    assert a.memory_used > 0
+    exchange(a, b)
+    assert (a.state, a.memory_used) == ("FIN-WAIT-2", 0)
+    b.close(0.0)
+    exchange(a, b)
+    assert (a.state, a.memory_used) == ("TIME-WAIT", 0)
+    assert (b.state, b.memory_used) == ("CLOSED", 0)
+
+
+def test_an_idle_connection_holds_no_memory() -> None:
+    a, b = accounted()
     a.send(bytes(200_000), 0.0)
     assert a.memory_used > 0
     for k in range(20):
