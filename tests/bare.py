@@ -73,7 +73,12 @@ def checked(*argv: str | Path) -> str:
 
 def download(source: Path, wheel: Path, version: str, into: Path) -> None:
     """What the two need when they are installed, and what the build of the source needs."""
-    for package, *more in ((wheel, "--python-version", version), ("setuptools>=77",), ("cython>=3.1",), ("wheel",)):
+    for package, *more in (
+        (wheel, "--python-version", version),
+        ("setuptools>=77",),
+        ("cython>=3.1",),
+        ("wheel",),
+    ):
         checked(
             *(sys.executable, "-m", "pip", "download", "-q", WARNINGS, "--only-binary", ":all:", "-d", into),
             *(*more, package),
@@ -104,11 +109,15 @@ def tried(source: Path, wheel: Path, kept: Path) -> None:
     done = root.install("without", source.name)
     told = [line.strip() for line in done.stdout.splitlines() if SENTENCE in line]
     if done.returncode == 0 or not told:
-        raise SystemExit(f"packages: without a compiler the source does not say what is missing:\n{done.stdout}")
+        raise SystemExit(
+            f"packages: without a compiler the source does not say what is missing:\n{done.stdout}"
+        )
     print(f"without a compiler the source says: {told[0]}")
 
     root.checked("apt-get", "-q", "update")
-    root.checked("apt-get", "-q", "-y", "--no-install-recommends", "install", "gcc", "libc6-dev", "python3-dev")
+    root.checked(
+        "apt-get", "-q", "-y", "--no-install-recommends", "install", "gcc", "libc6-dev", "python3-dev"
+    )
     done = root.install("with", source.name)
     if done.returncode:
         raise SystemExit(f"packages: the source does not install with a compiler:\n{done.stdout}")

@@ -97,7 +97,7 @@ def package_log() -> Iterator[None]:
     yield
     log.setLevel(before[0])
     log.propagate, log.handlers[:] = before[1:]
-    for handler, level in zip(log.handlers, levels):
+    for handler, level in zip(log.handlers, levels, strict=True):
         handler.setLevel(level)
 
 

@@ -71,13 +71,19 @@ def tried(wheel: Path) -> None:
 
 def pipx(wheel: Path) -> str:
     """The version that pipx says, which makes an environment for one run."""
-    return run(sys.executable, "-m", "pipx", "run", "--spec", wheel, "netstack", "--version").strip().splitlines()[-1]
+    return (
+        run(sys.executable, "-m", "pipx", "run", "--spec", wheel, "netstack", "--version")
+        .strip()
+        .splitlines()[-1]
+    )
 
 
 def main(argv: list[str]) -> int:
     """Makes and tries them."""
     parser = argparse.ArgumentParser(prog="./dev packages", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bare", action="store_true", help="also in a bare Debian root, made by debootstrap (root)")
+    parser.add_argument(
+        "--bare", action="store_true", help="also in a bare Debian root, made by debootstrap (root)"
+    )
     arguments = parser.parse_args(argv)
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)

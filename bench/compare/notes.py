@@ -10,9 +10,9 @@ NOISE = (
     " the scheduler puts them decides as much as what they do."
 )
 SOCKETS = (
-    " Each connection makes and closes two more sockets of the host, with 24 system calls. The yardstick, which makes the"
-    " same sockets and has no TCP of its own, is short of the bar as well. Tried: asking a connect to this host at once"
-    " whether it is over, instead of waiting for the event, was no faster."
+    " Each connection makes and closes two more sockets of the host, with 24 system calls. The yardstick, which makes"
+    " the same sockets and has no TCP of its own, is short of the bar as well. Tried: asking a connect to this host at"
+    " once whether it is over, instead of waiting for the event, was no faster."
 )
 HEAPS = (
     "A silent connection keeps no buffer. What is left is its control block (896 bytes for sequence numbers, recovery,"
@@ -30,9 +30,9 @@ NOTES: dict[str, str] = {
     "bulk 1500 down peer": NOISE,
     "bulk 65520 up limit": NOISE,
     "bulk 65520 down limit": (
-        "Alone with the yardstick, in six turns each, it was 0.95 of it, and 0.91 right after a stream up. What waits for"
-        " the guest's acknowledgements lies in memory of ours besides the kernel's, and three busy programs share two"
-        " processors: where the scheduler puts them decides as much. Send buffers of half the size were slower."
+        "Alone with the yardstick, in six turns each, it was 0.95 of it, and 0.91 right after a stream up. What waits"
+        " for the guest's acknowledgements lies in memory of ours besides the kernel's, and three busy programs share"
+        " two processors: where the scheduler puts them decides as much. Send buffers of half the size were slower."
     ),
     "bulk 65520 up peer": NOISE,
     "bulk 65520 down peer": NOISE,

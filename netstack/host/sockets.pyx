@@ -26,7 +26,7 @@ from netstack.host.posix cimport (
     IP_RECVTTL, IP_TOS, IP_TTL, MSG_DONTWAIT, MSG_ERRQUEUE,
     MSG_NOSIGNAL, SHUT_WR, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDP,
     SO_EE_OFFENDER, SO_ERROR, SO_LINGER, SO_OOBINLINE, SO_RCVBUF, SO_REUSEADDR, SO_TYPE,
-    TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getpeername, getsockname, getsockopt, host_accept,
+    TCP_NODELAY, UDP_GRO, UDP_SEGMENT, bind, close, cmsghdr, connect, getsockname, getsockopt, host_accept,
     host_pair, host_ping_filter, host_recvmmsg, host_sendmmsg, host_socket, linger_t,
     listen, mmsghdr, msghdr, readv, recvmsg, send, sendmsg, setsockopt, shutdown, sock_extended_err,
     sockaddr_in, socklen_t,

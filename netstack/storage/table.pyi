@@ -5,7 +5,13 @@ def siphash13(data: Buffer, k0: int, k1: int) -> int: ...
 @disjoint_base
 class Table:
     def __new__(
-        cls, key_size: int, initial: int = 0, limit: int = 1048576, k0: int = 0, k1: int = 0, key_offset: int = 0
+        cls,
+        key_size: int,
+        initial: int = 0,
+        limit: int = 1048576,
+        k0: int = 0,
+        k1: int = 0,
+        key_offset: int = 0,
     ) -> Self: ...
     def get(self, key: bytes) -> int | None: ...
     def put(self, key: bytes, value: int) -> int: ...
