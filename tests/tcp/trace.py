@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from netstack.tcp import Closed, Connected, Connection, DataReceived, EndOfStream, Event, Settings
 from netstack.wire.tcp import ACK as F_ACK
 from netstack.wire.tcp import CWR, ECE, PSH, URG, TCPHeader
@@ -38,7 +40,8 @@ LETTERS = {"F": F_FIN, "S": F_SYN, "R": F_RST, "P": PSH, "A": F_ACK, "U": URG, "
 
 def ramp(start: int, length: int) -> bytes:
     """The bytes [start, start + length) of every stream; byte 0 has sequence number 1."""
-    return bytes((i * 7 + (i >> 8) * 13 + (i >> 16)) & 0xFF for i in range(start, start + length))
+    i = np.arange(start, start + length, dtype=np.int64)
+    return (i * 7 + (i >> 8) * 13 + (i >> 16)).astype(np.uint8).tobytes()
 
 
 @dataclass(frozen=True)
