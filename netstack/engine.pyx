@@ -144,21 +144,16 @@ cdef class Engine:
             raise RuntimeError("the engine runs: request_stop first")
         self.last_counters = self.counters()
         self.e = NULL
-        if e.nat != NULL:
-            nat_free(e.nat, e.now_ns)   # resets go out while there are links
+        nat_free(e.nat, e.now_ns)       # resets go out while there are links
         engine_close_links(e)
         if e.tap != NULL:
             e.tap.stop(e.tap, engine_time(e))
             e.tap = NULL                # whoever gave the recorder closes it
         self.recorder = None
-        if e.iface != NULL:
-            iface_free(e.iface)
-        if e.switch != NULL:
-            switch_free(e.switch)
-        if e.wheel != NULL:
-            wheel_free(e.wheel)
-        if e.poller != NULL:
-            poller_free(e.poller)
+        iface_free(e.iface)
+        switch_free(e.switch)
+        wheel_free(e.wheel)
+        poller_free(e.poller)
         for fd in (e.wake_read, e.wake_write, self.mail_read, self.mail_write):
             if fd >= 0:
                 sock_close(fd)

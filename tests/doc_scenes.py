@@ -23,6 +23,7 @@ from pathlib import Path
 
 from doc_blocks import ROOT
 from doc_shell import Shell, wait
+from programs import DNSMASQ, certificate
 
 from netstack.testing.lab import GATEWAY, ROUTER, WORLD, Lab
 from netstack.testing.namespace import Namespace, Process
@@ -221,20 +222,7 @@ class Stage:
 
     def _keys(self) -> None:
         if shutil.which("openssl"):
-            names = ",".join(f"DNS:{name}" for name in (*HOSTS, TLS_SERVER[1]))
-            argv = [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-            ]
-            argv += ["-keyout", "key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=example"]
-            argv += ["-addext", f"subjectAltName={names}"]
-            subprocess.run(argv, cwd=self.folder, check=True, capture_output=True)
+            certificate(self.folder / "ca.pem", self.folder / "key.pem", *HOSTS, TLS_SERVER[1])
         if shutil.which("dropbear") and shutil.which("ssh-keygen"):
             key = self.folder / "ssh_key"
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -266,8 +254,7 @@ class Stage:
                 ("5353", outside),
                 ("53", inside),
             ):
-                argv = ("dnsmasq", "-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces")
-                self.world.spawn(*argv, f"--port={port}", *names, *more).wait_listening(int(port))
+                self.world.spawn(*DNSMASQ, f"--port={port}", *names, *more).wait_listening(int(port))
             self._dns_over_tls()
         if shutil.which("tinyproxy"):
             path = self.folder / "tinyproxy.conf"

@@ -88,18 +88,14 @@ class Stack:
         return moved
 
 
-class GuestTcp:
-    """The guest's end of a TCP connection, segment by segment."""
+class GuestEnd:
+    """The guest's end of a TCP connection, segment by segment: whom it speaks with, and where it stands."""
 
-    def __init__(
-        self, stack: Stack, dport: int = 80, sport: int = 40000, dst: str = HOST, **options: Any
-    ) -> None:
+    def __init__(self, stack: Stack, sport: int, dport: int, dst: str, seq: int, ack: int = 0) -> None:
         self.stack = stack
         self.sport, self.dport, self.dst = sport, dport, dst
-        self.seq = 1000
-        self.ack = 0
-        self.options = options.get("options", [("MSS", 1460)])
-        self.window = options.get("window", 65535)
+        self.seq, self.ack = seq, ack
+        self.window = 65535
 
     def segment(self, flags: str, payload: bytes = b"", **fields: Any) -> Packet:
         tcp = TCP(
@@ -107,6 +103,24 @@ class GuestTcp:
             ack=fields.pop("ack", self.ack if "A" in flags else 0), window=self.window, **fields,
         )  # fmt: skip
         return self.stack.ip(tcp / Raw(payload) if payload else tcp, dst=self.dst)
+
+    def take(self, packets: list[Packet]) -> list[Packet]:
+        """Notes in-order bytes of what came."""
+        for p in packets:
+            if TCP in p and p[TCP].seq == self.ack:
+                self.ack += len(data_of(p)) + ("F" in p[TCP].flags)
+        return packets
+
+
+class GuestTcp(GuestEnd):
+    """The end of a connection that the guest opens."""
+
+    def __init__(
+        self, stack: Stack, dport: int = 80, sport: int = 40000, dst: str = HOST, **options: Any
+    ) -> None:
+        super().__init__(stack, sport, dport, dst, 1000)
+        self.options = options.get("options", [("MSS", 1460)])
+        self.window = options.get("window", 65535)
 
     def open(self) -> Packet:
         """The handshake; the SYN-ACK."""
@@ -122,13 +136,6 @@ class GuestTcp:
         self.seq += len(payload) + ("F" in flags)
         return self.take(out)
 
-    def take(self, packets: list[Packet]) -> list[Packet]:
-        """Notes in-order bytes of what came."""
-        for p in packets:
-            if TCP in p and p[TCP].seq == self.ack:
-                self.ack += len(data_of(p)) + ("F" in p[TCP].flags)
-        return packets
-
 
 def data_of(packet: Packet) -> bytes:
     """The TCP or UDP payload without Ethernet padding."""
@@ -143,6 +150,6 @@ def arp_who_has(address: str, **fields: Any) -> Packet:
 
 
 __all__ = [
-    "ARP", "GATEWAY", "GATEWAY_MAC", "GUEST", "HOST", "ICMP", "IP", "MAC", "TCP", "UDP", "Ether", "GuestTcp", "Packet",
-    "Raw", "Stack", "arp_who_has", "data_of",
+    "ARP", "GATEWAY", "GATEWAY_MAC", "GUEST", "HOST", "ICMP", "IP", "MAC", "TCP", "UDP", "Ether", "GuestEnd",
+    "GuestTcp", "Packet", "Raw", "Stack", "arp_who_has", "data_of",
 ]  # fmt: skip

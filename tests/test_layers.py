@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tcp": {"wire", "storage"},
     "iface": {"wire", "storage"},
     "switch": {"wire", "storage"},
-    "services": {"wire"},
+    "services": {"wire", "storage.siphash"},
     "capture": {"wire", "storage.frame"},
     "capture.conversations": {"wire", "storage.table"},
     # What the engine captures: its records, the thread that writes them, and what cuts super-frames.

@@ -32,20 +32,12 @@ class ControlLoop:
     ) -> None:
         """Answers DNS queries on a connected stream socket until the client has ended; owns the socket."""
         sock.setblocking(False)
-        self._loop.call_soon_threadsafe(self._begin, sock, names, upstreams, cache)
 
-    def _begin(
-        self,
-        sock: socket.socket,
-        names: Callable[[], DnsTable],
-        upstreams: Callable[[bytes], Sequence[Upstream]],
-        cache: Cache,
-    ) -> None:
         async def serve() -> None:
             reader, writer = await asyncio.open_connection(sock=sock)
             await serve_dns_stream(reader, writer, names, upstreams, cache=cache)
 
-        self._keep(serve())
+        self.spawn(serve())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine on the loop until it ends or the loop is stopped. From any thread."""

@@ -155,6 +155,16 @@ def reason(spec: PortSpec, error: Exception) -> str:
     return str(error)
 
 
+def _check_port(port: ForwardedPort) -> None:
+    if port.proto not in ("tcp", "udp"):
+        raise Refused(400, "exposed ports can only be TCP or UDP")
+
+
+def _check_pipe(port: ForwardedPort) -> None:
+    if port.proto != "unix":
+        raise Refused(400, "exposed pipes can only have proto=Unix")
+
+
 class Operations:
     """What those routes do on one gateway."""
 
@@ -177,8 +187,7 @@ class Operations:
         Raises:
             Refused: it cannot be had.
         """
-        if port.proto not in ("tcp", "udp"):
-            raise Refused(400, "exposed ports can only be TCP or UDP")
+        _check_port(port)
         self._expose(port)
 
     def expose_pipe(self, port: ForwardedPort) -> None:
@@ -187,8 +196,7 @@ class Operations:
         Raises:
             Refused: it cannot be had.
         """
-        if port.proto != "unix":
-            raise Refused(400, "exposed pipes can only have proto=Unix")
+        _check_pipe(port)
         if port.in_path:
             raise Refused(
                 400,
@@ -221,8 +229,7 @@ class Operations:
         Raises:
             Refused: it is no port.
         """
-        if port.proto not in ("tcp", "udp"):
-            raise Refused(400, "exposed ports can only be TCP or UDP")
+        _check_port(port)
         self._unexpose(port)
 
     def unexpose_pipe(self, port: ForwardedPort) -> None:
@@ -231,8 +238,7 @@ class Operations:
         Raises:
             Refused: it is none.
         """
-        if port.proto != "unix":
-            raise Refused(400, "exposed pipes can only have proto=Unix")
+        _check_pipe(port)
         self._unexpose(port)
 
     def _unexpose(self, port: ForwardedPort) -> None:

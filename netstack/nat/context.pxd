@@ -4,7 +4,6 @@ from netstack.host.poller cimport poller_t
 from netstack.host.sockets cimport iovec, sock_options, udp_message
 from netstack.iface.interface cimport iface_t
 from netstack.iface.neighbors cimport neighbor
-from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
 from netstack.nat.dns_cache cimport dns_cache
 from netstack.nat.dns_servers cimport dns_upstreams
@@ -171,8 +170,9 @@ ctypedef struct nat_t:
 # Notes what has been decided about the guest's frame at hand.
 cdef void nat_decide(nat_t *nat, uint8_t kind, const addr_t *target, uint16_t port, uint16_t local,
                      bint translated) noexcept nogil
-# Sends a datagram to a guest, in fragments where it must be.
-cdef void nat_send_datagram(nat_t *nat, datagram *d) noexcept nogil
+# Sends an IP payload (transport header and data, checksum complete) to a guest, in fragments where it must be.
+cdef void nat_send_ip(nat_t *nat, const neighbor *to, uint32_t src, uint32_t dst, uint8_t protocol, uint8_t tos,
+                      const uint8_t *data, uint32_t length) noexcept nogil
 # Sends an ICMP error from the address src (0 = the gateway) to a guest about the IP datagram at original.
 cdef void nat_send_icmp_error(nat_t *nat, const neighbor *to, uint32_t src, uint8_t type, uint8_t code, uint32_t rest,
                               const uint8_t *original, uint32_t length, uint64_t now_ns) noexcept nogil
@@ -188,6 +188,10 @@ cdef bint nat_peer_seen(nat_t *nat, const uint8_t *addr, uint32_t *v4) noexcept 
 # How a guest sees a client on the host's side: by its own address where the guest can answer it; the loopback,
 # and a Unix socket, as the host alias; everybody else as the gateway.
 cdef uint32_t nat_client_seen(const nat_t *nat, bint as_gateway, const uint8_t *addr) noexcept nogil
+# The peer's port of what begins on the host's side: the wanted one, or else a dynamic one that makes key unique among
+# those taken; the search begins where a and b say. False without any.
+cdef bint nat_peer_port(const nat_t *nat, const table_t *taken, flow_key *key, uint16_t wanted, uint64_t a,
+                        uint64_t b) noexcept nogil
 
 
 cdef inline bint nat_may_join(const nat_t *nat) noexcept nogil:

@@ -10,11 +10,17 @@ from netstack.iface.output cimport (
 from netstack.storage.counters cimport MAILBOX_FULL, count
 from netstack.storage.frame cimport CSUM_FULL, GSO_NONE, frame_meta
 from netstack.storage.mailbox cimport mailbox_post
+from netstack.storage.siphash cimport siphash_words
+from netstack.storage.table cimport table_get, table_t
 from netstack.wire.addr cimport addr_from_v4, addr_from_v6, addr_is_v4, addr_t, addr_v4
 from netstack.wire.be cimport be64
 from netstack.wire.checksum cimport csum_add, csum_finish, csum_pseudo, csum_store
 from netstack.wire.ipv4 cimport IPPROTO_ICMP4, IPPROTO_UDP4
 from netstack.wire.udp cimport udp_hdr, udp_write
+
+cdef enum:
+    FIRST_DYNAMIC = 49152       # the dynamic ports (RFC 6335)
+    DYNAMIC_PORTS = 16384
 
 
 cdef void nat_decide(nat_t *nat, uint8_t kind, const addr_t *target, uint16_t port, uint16_t local,
@@ -26,48 +32,47 @@ cdef void nat_decide(nat_t *nat, uint8_t kind, const addr_t *target, uint16_t po
     memcpy(nat.decided.address, target, 16)
 
 
-cdef void nat_send_datagram(nat_t *nat, datagram *d) noexcept nogil:
+cdef void nat_send_ip(nat_t *nat, const neighbor *to, uint32_t src, uint32_t dst, uint8_t protocol, uint8_t tos,
+                      const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef datagram d
     cdef uint8_t[IFACE_HEADROOM] headers
     cdef iovec[2] iov
     cdef frame_meta meta
     cdef uint32_t at = 0, n = 0
-    if d.to.port < 0:
+    if to.port < 0:
         return
+    d.to = to
+    d.src = src
+    d.dst = dst
+    d.protocol = protocol
+    d.tos = tos
+    d.ttl = 0                           # the usual one
+    d.dont_fragment = 0
+    d.data = data
+    d.length = length
     d.offset = 0
     d.started = 0
     memset(&meta, 0, sizeof(meta))
     meta.csum = CSUM_FULL
     meta.gso_type = GSO_NONE
-    while iface_next_fragment(nat.iface, d, headers, &at, &n):
+    while iface_next_fragment(nat.iface, &d, headers, &at, &n):
         iov[0].iov_base = headers
         iov[0].iov_len = IFACE_HEADROOM
-        iov[1].iov_base = <void *>(d.data + at)
+        iov[1].iov_base = <void *>(data + at)
         iov[1].iov_len = n
-        nat.sink(nat.sink_context, d.to.port, &meta, iov, 2 if n else 1)
+        nat.sink(nat.sink_context, to.port, &meta, iov, 2 if n else 1)
 
 
 cdef void nat_send_icmp_error(nat_t *nat, const neighbor *to, uint32_t src, uint8_t type, uint8_t code, uint32_t rest,
                               const uint8_t *original, uint32_t length, uint64_t now_ns) noexcept nogil:
     cdef uint8_t[600] message
-    cdef datagram d
     cdef int n = iface_icmp_error(nat.iface, type, code, rest, original, length, now_ns, message, sizeof(message))
-    if n <= 0:
-        return
-    d.to = to
-    d.src = src if src else nat.iface.gateway
-    d.dst = addr_v4(&to.address)
-    d.protocol = IPPROTO_ICMP4
-    d.tos = 0
-    d.ttl = 0
-    d.dont_fragment = 0
-    d.data = message
-    d.length = n
-    nat_send_datagram(nat, &d)
+    if n > 0:
+        nat_send_ip(nat, to, src if src else nat.iface.gateway, addr_v4(&to.address), IPPROTO_ICMP4, 0, message, n)
 
 
 cdef void nat_send_udp(nat_t *nat, const neighbor *to, uint32_t src, uint16_t sport, uint32_t dst, uint16_t dport,
                        const uint8_t *payload, uint32_t length, uint8_t tos, uint64_t now_ns) noexcept nogil:
-    cdef datagram d
     cdef udp_hdr udp
     cdef uint64_t sum
     cdef uint16_t check
@@ -98,16 +103,7 @@ cdef void nat_send_udp(nat_t *nat, const neighbor *to, uint32_t src, uint16_t sp
     sum = csum_add(nat.scratch, 8 + length, csum_pseudo(&a, &b, IPPROTO_UDP4, 8 + length))
     check = csum_finish(sum)
     csum_store(nat.scratch + 6, check if check else 0xffff)
-    d.to = to
-    d.src = src
-    d.dst = dst
-    d.protocol = IPPROTO_UDP4
-    d.tos = tos
-    d.ttl = 0
-    d.dont_fragment = 0
-    d.data = nat.scratch
-    d.length = 8 + length
-    nat_send_datagram(nat, &d)
+    nat_send_ip(nat, to, src, dst, IPPROTO_UDP4, tos, nat.scratch, 8 + length)
 
 
 cdef void nat_send_arp_request(nat_t *nat, uint32_t target) noexcept nogil:
@@ -158,3 +154,21 @@ cdef uint32_t nat_client_seen(const nat_t *nat, bint as_gateway, const uint8_t *
     if v4 >> 24 == 0 or v4 >> 28 >= 0xe or (v4 & nat.iface.netmask) == nat.iface.network:
         return nat.iface.gateway
     return v4
+
+
+cdef bint nat_peer_port(const nat_t *nat, const table_t *taken, flow_key *key, uint16_t wanted, uint64_t a,
+                        uint64_t b) noexcept nogil:
+    cdef uint64_t[2] words
+    cdef uint32_t start
+    cdef int i
+    key.peer_port = wanted
+    if wanted and table_get(taken, key) == NULL:
+        return True
+    words[0] = a
+    words[1] = b
+    start = <uint32_t>siphash_words(words, 2, nat.k1, nat.k0)
+    for i in range(DYNAMIC_PORTS):
+        key.peer_port = <uint16_t>(FIRST_DYNAMIC + (start + <uint32_t>i) % DYNAMIC_PORTS)
+        if table_get(taken, key) == NULL:
+            return True
+    return False

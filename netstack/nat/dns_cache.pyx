@@ -13,7 +13,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from netstack.storage.lru cimport lru_add, lru_link, lru_oldest, lru_remove
-from netstack.storage.table cimport table_del, table_free, table_get, table_hash, table_len, table_new, table_put
+from netstack.storage.siphash cimport siphash_bytes
+from netstack.storage.table cimport table_del, table_free, table_get, table_len, table_new, table_put
 from netstack.wire.be cimport be32, put_be16, put_be32
 from netstack.wire.dns cimport (
     DNS_AD, DNS_CD, DNS_CLASS_IN, DNS_EDNS_DO, DNS_HDR_LEN, DNS_NOERROR, DNS_NXDOMAIN, DNS_OPCODE, DNS_QR, DNS_RCODE,
@@ -101,8 +102,8 @@ cdef int key_of(const dns_cache *c, const uint8_t *query, uint32_t length, bint 
     text[1] = <uint8_t>((1 if hdr.flags & DNS_RD else 0) | (hdr.flags & (DNS_AD | DNS_CD)))
     memcpy(text + 2, question.name.bytes, n)
     put_be16(text + 2 + n, question.type)
-    key.a = table_hash(text, n + 4, c.k0, c.k1)
-    key.b = table_hash(text, n + 4, ~c.k0, c.k1)
+    key.a = siphash_bytes(text, n + 4, c.k0, c.k1)
+    key.b = siphash_bytes(text, n + 4, ~c.k0, c.k1)
     return size
 
 

@@ -16,7 +16,7 @@ from netstack.host.poller cimport POLL_READ, poller_add, poller_rearm, poller_re
 from netstack.host.sockets cimport sock_accept, sock_close, sock_set_abort, sock_udp_tell_local
 from netstack.iface.interface cimport iface_is_guest
 from netstack.iface.neighbors cimport neighbor
-from netstack.nat.context cimport nat_client_seen, nat_t
+from netstack.nat.context cimport nat_client_seen, nat_peer_port, nat_t
 from netstack.nat.flow cimport (
     ORIGIN_DIALED, ORIGIN_PUBLISHED, POLLED_FORWARD, flow_key, forward_t, opening_t, socks_relay, tcp_flow,
 )
@@ -26,8 +26,6 @@ from netstack.nat.policy cimport policy_hide
 from netstack.nat.resolve cimport resolve_begin, resolve_known
 from netstack.nat.tcp_flow cimport tcp_flow_open_down
 from netstack.storage.counters cimport FORWARD_FAILED, FORWARD_NO_GUEST, TCP_FLOWS_FULL, count
-from netstack.storage.siphash cimport siphash_words
-from netstack.storage.table cimport table_get
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer, wheel_timer_init
 from netstack.wire.addr cimport addr_from_v4, addr_from_v6
 from netstack.wire.ipv4 cimport IPPROTO_TCP4
@@ -35,8 +33,6 @@ from netstack.wire.ipv4 cimport IPPROTO_TCP4
 cdef enum:
     ACCEPTS = 64                # of one socket before others have their turn
     RETRY_NS = 100000000        # after the descriptors have run out
-    FIRST_PORT = 49152          # the dynamic ports (RFC 6335)
-    PORTS = 16384
 
 
 cdef int forward_add(nat_t *nat, const forward_new *new) noexcept nogil:
@@ -116,24 +112,6 @@ cdef void forward_retarget(nat_t *nat, uint64_t rule, uint32_t guest) noexcept n
         f = f.next
 
 
-cdef bint choose_port(nat_t *nat, flow_key *key, uint16_t wanted) noexcept nogil:
-    """The peer's port: the wanted one, or else a dynamic one that makes the connection's name unique."""
-    cdef uint64_t[2] words
-    cdef uint32_t start
-    cdef int i
-    key.peer_port = wanted
-    if wanted and table_get(nat.tcp_table, key) == NULL:
-        return True
-    words[0] = nat.next_id
-    words[1] = key.guest.w[1]
-    start = <uint32_t>siphash_words(words, 2, nat.k1, nat.k0)
-    for i in range(PORTS):
-        key.peer_port = <uint16_t>(FIRST_PORT + (start + <uint32_t>i) % PORTS)
-        if table_get(nat.tcp_table, key) == NULL:
-            return True
-    return False
-
-
 cdef tcp_flow *open_down(nat_t *nat, uint32_t guest_v4, uint16_t guest_port, uint32_t peer, uint16_t peer_port, int fd,
                          uint8_t origin, uint64_t now_ns) noexcept nogil:
     cdef flow_key key
@@ -142,7 +120,7 @@ cdef tcp_flow *open_down(nat_t *nat, uint32_t guest_v4, uint16_t guest_port, uin
     key.peer = addr_from_v4(peer)
     key.guest_port = guest_port
     key.protocol = IPPROTO_TCP4
-    if not choose_port(nat, &key, peer_port):
+    if not nat_peer_port(nat, nat.tcp_table, &key, peer_port, nat.next_id, key.guest.w[1]):
         return NULL
     if guest == NULL and resolve_begin(nat, guest_v4, now_ns) < 0:
         return NULL

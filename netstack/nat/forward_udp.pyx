@@ -14,7 +14,7 @@ from netstack.host.poller cimport POLL_READ, poller_rearm
 from netstack.host.sockets cimport sock_udp_recv, sock_udp_send, udp_message
 from netstack.iface.interface cimport iface_is_guest
 from netstack.iface.packet cimport packet
-from netstack.nat.context cimport UDP_RECV_BATCH, UDP_RECV_ROOM, nat_client_seen, nat_t
+from netstack.nat.context cimport UDP_RECV_BATCH, UDP_RECV_ROOM, nat_client_seen, nat_peer_port, nat_t
 from netstack.nat.flow cimport client_key, flow_key, forward_client, forward_t
 from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_too_long
 from netstack.nat.resolve cimport resolve_send
@@ -26,7 +26,6 @@ from netstack.storage.counters cimport (
 )
 from netstack.storage.frame cimport GSO_UDP
 from netstack.storage.lru cimport lru_add, lru_node, lru_oldest, lru_remove, lru_use
-from netstack.storage.siphash cimport siphash_words
 from netstack.storage.table cimport table_del, table_get, table_len, table_put
 from netstack.storage.wheel cimport wheel_arm, wheel_cancel, wheel_timer, wheel_timer_init
 from netstack.wire.addr cimport addr_eq, addr_from_v4, addr_from_v6, addr_t, addr_v4
@@ -36,8 +35,6 @@ from netstack.wire.socks cimport SOCKS_IPV4, SOCKS_NAME, socks_udp_hdr, socks_ud
 
 cdef enum:
     ROUNDS = 4
-    FIRST_PORT = 49152          # the dynamic ports (RFC 6335)
-    PORTS = 16384
 
 
 cdef void used(nat_t *nat, forward_client *c, uint64_t now_ns) noexcept nogil:
@@ -57,27 +54,11 @@ cdef uint64_t idle_ns(const nat_t *nat, const forward_client *c) noexcept nogil:
     return nat.settings.udp_two_way_ns if c.two_way else nat.settings.udp_one_way_ns
 
 
-cdef bint choose_port(nat_t *nat, flow_key *key, uint16_t wanted) noexcept nogil:
-    cdef uint64_t[2] words
-    cdef uint32_t start
-    cdef int i
-    key.peer_port = wanted
-    if wanted and table_get(nat.client_keys, key) == NULL:
-        return True
-    words[0] = key.peer.w[1]
-    words[1] = wanted
-    start = <uint32_t>siphash_words(words, 2, nat.k1, nat.k0)
-    for i in range(PORTS):
-        key.peer_port = <uint16_t>(FIRST_PORT + (start + <uint32_t>i) % PORTS)
-        if table_get(nat.client_keys, key) == NULL:
-            return True
-    return False
-
-
 cdef forward_client *client_for(nat_t *nat, forward_t *f, const udp_message *m, uint32_t guest, uint16_t guest_port,
                                 uint64_t now_ns) noexcept nogil:
     cdef client_key key
     cdef forward_client *c
+    cdef uint16_t wanted
     memset(&key, 0, sizeof(key))
     key.addr = addr_from_v6(m.addr)
     key.local = addr_from_v6(m.local)
@@ -102,7 +83,9 @@ cdef forward_client *client_for(nat_t *nat, forward_t *f, const udp_message *m, 
     c.key.guest_port = guest_port
     c.key.protocol = IPPROTO_UDP4
     # a SOCKS client's port means nothing to the guest, and must not be one of the gateway's services
-    if not choose_port(nat, &c.key, 0 if f.socks != NULL else m.port) or table_put(nat.clients, &c.client, c) < 0:
+    wanted = 0 if f.socks != NULL else m.port
+    if (not nat_peer_port(nat, nat.client_keys, &c.key, wanted, c.key.peer.w[1], wanted)
+            or table_put(nat.clients, &c.client, c) < 0):
         free(c)
         return NULL
     if table_put(nat.client_keys, &c.key, c) < 0:

@@ -164,29 +164,18 @@ cdef void nat_free(nat_t *nat, uint64_t now_ns) noexcept nogil:
         ping_flows_free_all(nat)
         udp_flows_free_all(nat)
         dns_flows_free_all(nat)
-    if nat.tcp_table != NULL:
-        table_free(nat.tcp_table)
-    if nat.udp_table != NULL:
-        table_free(nat.udp_table)
-    if nat.ping_table != NULL:
-        table_free(nat.ping_table)
-    if nat.dns_queries != NULL:
-        table_free(nat.dns_queries)
-    if nat.resolutions != NULL:
-        table_free(nat.resolutions)
-    if nat.clients != NULL:
-        table_free(nat.clients)
-    if nat.client_keys != NULL:
-        table_free(nat.client_keys)
-    if nat.diversions != NULL:
-        table_free(nat.diversions)
+    table_free(nat.tcp_table)
+    table_free(nat.udp_table)
+    table_free(nat.ping_table)
+    table_free(nat.dns_queries)
+    table_free(nat.resolutions)
+    table_free(nat.clients)
+    table_free(nat.client_keys)
+    table_free(nat.diversions)
     blocks_free(nat.memory.blocks)
-    if nat.tcp_pool != NULL:
-        pool_free(nat.tcp_pool)
-    if nat.udp_pool != NULL:
-        pool_free(nat.udp_pool)
-    if nat.dns_pool != NULL:
-        pool_free(nat.dns_pool)
+    pool_free(nat.tcp_pool)
+    pool_free(nat.udp_pool)
+    pool_free(nat.dns_pool)
     mailbox_free(&nat.mailbox)
     free(nat.batch_memory)
     free(nat.recv_memory)

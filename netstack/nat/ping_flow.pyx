@@ -13,10 +13,9 @@ from netstack.host.sockets cimport (
 )
 from netstack.iface.interface cimport iface_is_ours
 from netstack.iface.neighbors cimport neighbor
-from netstack.iface.output cimport datagram
 from netstack.iface.packet cimport packet
 from netstack.nat.context cimport (
-    MAIL_PING_FORBIDDEN, nat_decide, nat_peer_seen, nat_post, nat_send_datagram, nat_send_icmp_error, nat_t,
+    MAIL_PING_FORBIDDEN, nat_decide, nat_peer_seen, nat_post, nat_send_icmp_error, nat_send_ip, nat_t,
 )
 from netstack.nat.flow cimport POLLED_PING, udp_flow, udp_key
 from netstack.nat.path_mtu cimport fragments_of, fragments_set, path_too_long
@@ -61,7 +60,6 @@ cdef void send_echo_reply(nat_t *nat, const neighbor *to, uint32_t src, uint32_t
                           uint32_t length) noexcept nogil:
     """An echo reply to the guest: the data that came, not a byte more (RFC 1122 3.2.2.6)."""
     cdef icmp4_hdr reply
-    cdef datagram d
     cdef int n
     reply.type = ICMP4_ECHO_REPLY
     reply.code = 0
@@ -69,18 +67,8 @@ cdef void send_echo_reply(nat_t *nat, const neighbor *to, uint32_t src, uint32_t
     reply.body = data
     reply.body_length = length
     n = icmp4_write(nat.scratch, sizeof(nat.scratch), &reply)
-    if n < 0 or n > 65515:
-        return
-    d.to = to
-    d.src = src
-    d.dst = addr_v4(&to.address)
-    d.protocol = IPPROTO_ICMP4
-    d.tos = 0
-    d.ttl = 0
-    d.dont_fragment = 0
-    d.data = nat.scratch
-    d.length = n
-    nat_send_datagram(nat, &d)
+    if 0 <= n <= 65515:
+        nat_send_ip(nat, to, src, addr_v4(&to.address), IPPROTO_ICMP4, 0, nat.scratch, n)
 
 
 cdef udp_flow *flow_for(nat_t *nat, const packet *p, uint16_t ident, uint64_t now_ns) noexcept nogil:

@@ -7,8 +7,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from netstack.iface.neighbors cimport neighbor, neighbors_find
-from netstack.iface.output cimport datagram
-from netstack.nat.context cimport nat_send_arp_request, nat_send_datagram, nat_send_udp, nat_t
+from netstack.nat.context cimport nat_send_arp_request, nat_send_ip, nat_send_udp, nat_t
 from netstack.nat.flow cimport tcp_flow
 from netstack.nat.tcp_flow cimport tcp_flow_resolved
 from netstack.storage.counters cimport FORWARD_NO_GUEST, count
@@ -80,20 +79,10 @@ cdef int resolve_begin(nat_t *nat, uint32_t v4, uint64_t now_ns) noexcept nogil:
 
 cdef void give(nat_t *nat, const neighbor *to, uint32_t v4, uint32_t src, uint8_t protocol, uint16_t sport,
                uint16_t dport, uint8_t tos, const uint8_t *data, uint32_t length, uint64_t now_ns) noexcept nogil:
-    cdef datagram d
     if protocol == IPPROTO_UDP4:
         nat_send_udp(nat, to, src, sport, v4, dport, data, length, tos, now_ns)
-        return
-    d.to = to
-    d.src = src
-    d.dst = v4
-    d.protocol = protocol
-    d.tos = tos
-    d.ttl = 0
-    d.dont_fragment = 0
-    d.data = data
-    d.length = length
-    nat_send_datagram(nat, &d)
+    else:
+        nat_send_ip(nat, to, src, v4, protocol, tos, data, length)
 
 
 cdef int resolve_send(nat_t *nat, uint32_t v4, uint32_t src, uint8_t protocol, uint16_t sport, uint16_t dport,

@@ -22,12 +22,12 @@ from netstack.replay.trace cimport (
     RESULT_DELIVERED, RESULT_RESETS, RESULT_SPOKE, RESULT_WRONG, ROLE_NONE, ROLE_UP, frame_t,
 )
 from netstack.replay.watch cimport (
-    DNS_PORT, FRAME_ROOM, NO_FRAME, NO_STATE, ROUNDS, UPSTREAM, play_key, play_t, query_t, watch_differs,
+    DNS_PORT, FRAME_ROOM, NO_FRAME, NO_STATE, ROUNDS, UPSTREAM, play_t, query_t, watch_bears, watch_differs,
     watch_fed, watch_flow,
 )
 from netstack.storage.counters cimport UP_FRAMES
 from netstack.storage.frame cimport CSUM_VALID, GSO_TCP4
-from netstack.storage.table cimport table_del, table_get, table_put
+from netstack.storage.table cimport table_get
 from netstack.wire.addr cimport addr_from_v4, addr_t
 from netstack.wire.be cimport be16, be32, put_be16
 from netstack.wire.icmp4 cimport ICMP4_ECHO_REPLY, ICMP4_UNREACHABLE
@@ -289,15 +289,8 @@ cdef void pass_time(play_t *p, uint64_t until) noexcept nogil:
 
 cdef void play_frame(play_t *p, frame_t *f) noexcept nogil:
     cdef flow_t *w = &p.flows[f.flow] if f.flow >= 0 else NULL
-    cdef play_key key
     if w != NULL and w.protocol == IPPROTO_TCP4 and f.number - 1 == w.first_frame and w.facts & FACT_REOPENED:
-        key.peer = w.peer
-        key.guest_port = w.guest_port
-        key.peer_port = w.peer_port
-        key.protocol = w.protocol
-        key.zero = 0
-        table_del(p.by_key, &key)
-        table_put(p.by_key, &key, <void *><size_t>(f.flow + 1))
+        watch_bears(p, w)
     if f.expect == EXPECT_SILENCE:
         memcpy(p.counters, p.engine.counters, sizeof(uint64_t) * UP_FRAMES)
     if f.role == ROLE_UP:

@@ -18,10 +18,11 @@ from netstack.replay.trace cimport (
     KIND_UDP, ROLE_DOWN, ROLE_NONE, ROLE_UP, Trace, frame_t,
 )
 from netstack.replay.watch cimport (
-    DNS_PORT, NO_FRAME, NO_STATE, output_t, play_key, play_t, watch_begin, watch_end, watch_flow,
+    DNS_PORT, NO_FRAME, NO_STATE, output_t, play_key, play_t, watch_bears, watch_begin, watch_end,
+    watch_flow,
 )
 from netstack.storage.counters import NAMES
-from netstack.storage.table cimport table_del, table_free, table_get, table_new, table_put
+from netstack.storage.table cimport table_free, table_new
 from netstack.wire.addr cimport addr_from_v4
 from netstack.wire.be cimport be16, be32
 from netstack.wire.icmp4 cimport ICMP4_ECHO, ICMP4_ECHO_REPLY, ICMP4_PARAMETER, ICMP4_TIME_EXCEEDED, ICMP4_UNREACHABLE
@@ -100,8 +101,7 @@ cdef class Player:
             stream_free(&p.flows[i].up)
             stream_free(&p.flows[i].down)
         free(p.flows)
-        if p.by_key != NULL:
-            table_free(p.by_key)
+        table_free(p.by_key)
         free(p)
 
     def close(self) -> None:
@@ -132,7 +132,6 @@ cdef class Player:
     cdef flow_t *new_flow(self, frame_t *f, uint8_t protocol, uint32_t peer, uint16_t guest_port,
                           uint16_t peer_port) except NULL:
         cdef play_t *p = self.p
-        cdef play_key key
         cdef void *memory
         cdef uint32_t room
         cdef flow_t *w
@@ -151,15 +150,9 @@ cdef class Player:
         w.first_frame = f.number - 1
         w.socket = -1
         w.guest_scale = NO_STATE
-        key.peer = peer
-        key.guest_port = guest_port
-        key.peer_port = peer_port
-        key.protocol = protocol
-        key.zero = 0
-        if table_get(p.by_key, &key) != NULL:
-            table_del(p.by_key, &key)
+        if watch_flow(p, peer, guest_port, peer_port, protocol) != NULL:
             w.facts |= FACT_REOPENED
-        if table_put(p.by_key, &key, <void *><size_t>(p.n_flows + 1)) < 0:
+        if watch_bears(p, w) < 0:
             raise MemoryError("the capture has too many conversations")
         p.n_flows += 1
         return w
@@ -169,7 +162,6 @@ cdef class Player:
         cdef frame_t *f
         cdef flow_t *w
         cdef uint32_t i
-        cdef play_key key
         for i in range(p.n):
             f = &p.frames[i]
             f.role = self.role_of(f)
@@ -202,13 +194,7 @@ cdef class Player:
             w = &p.flows[i - 1]
             if w.down.missing:
                 w.facts |= FACT_HOLE_DOWN
-            key.peer = w.peer
-            key.guest_port = w.guest_port
-            key.peer_port = w.peer_port
-            key.protocol = w.protocol
-            key.zero = 0
-            table_del(p.by_key, &key)
-            table_put(p.by_key, &key, <void *><size_t>i)
+            watch_bears(p, w)
         return 0
 
     cdef flow_t *datagrams_of(self, frame_t *f, uint8_t protocol) except? NULL:

@@ -111,8 +111,7 @@ cdef class Trace:
         for i in range(self.n_pairs):
             free(self.pair_list[i])
         free(self.pair_list)
-        if self.pairs != NULL:
-            table_free(<table_t *>self.pairs)
+        table_free(<table_t *>self.pairs)
         free(self.frames)
 
     def __len__(self):

@@ -76,5 +76,7 @@ cdef int watch_begin(play_t *p) noexcept nogil          # 0, -1 without memory
 cdef void watch_end(play_t *p) noexcept nogil
 cdef flow_t *watch_flow(play_t *p, uint32_t peer, uint16_t guest_port, uint16_t peer_port,
                         uint8_t protocol) noexcept nogil
+# The conversation bears its name from now on, whoever bore it before. -1 without room.
+cdef int watch_bears(play_t *p, flow_t *w) noexcept nogil
 cdef void watch_fed(play_t *p, flow_t *w, const frame_t *f) noexcept nogil
 cdef void watch_differs(play_t *p, flow_t *w, uint8_t what, uint64_t a, uint64_t b) noexcept nogil

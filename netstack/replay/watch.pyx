@@ -22,7 +22,7 @@ from netstack.replay.trace cimport (
     RESULT_DELIVERED, RESULT_SPOKE, RESULT_WRONG, frame_t,
 )
 from netstack.storage.frame cimport frame_meta
-from netstack.storage.table cimport table_get
+from netstack.storage.table cimport table_del, table_get, table_put
 from netstack.wire.addr cimport addr_t, addr_v4
 from netstack.wire.be cimport be16, be32
 from netstack.wire.ethernet cimport ETHERTYPE_IPV4, eth_hdr, eth_parse
@@ -34,17 +34,27 @@ from netstack.wire.udp cimport udp_hdr, udp_parse
 cdef uint64_t FAR = <uint64_t>1 << 31
 
 
-cdef flow_t *watch_flow(play_t *p, uint32_t peer, uint16_t guest_port, uint16_t peer_port,
-                        uint8_t protocol) noexcept nogil:
+cdef inline play_key name_of(uint32_t peer, uint16_t guest_port, uint16_t peer_port, uint8_t protocol) noexcept nogil:
     cdef play_key key
-    cdef size_t i
     key.peer = peer
     key.guest_port = guest_port
     key.peer_port = peer_port
     key.protocol = protocol
     key.zero = 0
-    i = <size_t>table_get(p.by_key, &key)
+    return key
+
+
+cdef flow_t *watch_flow(play_t *p, uint32_t peer, uint16_t guest_port, uint16_t peer_port,
+                        uint8_t protocol) noexcept nogil:
+    cdef play_key key = name_of(peer, guest_port, peer_port, protocol)
+    cdef size_t i = <size_t>table_get(p.by_key, &key)
     return &p.flows[i - 1] if i else NULL
+
+
+cdef int watch_bears(play_t *p, flow_t *w) noexcept nogil:
+    cdef play_key key = name_of(w.peer, w.guest_port, w.peer_port, w.protocol)
+    table_del(p.by_key, &key)
+    return table_put(p.by_key, &key, <void *><size_t>(w - p.flows + 1))
 
 
 cdef void watch_differs(play_t *p, flow_t *w, uint8_t what, uint64_t a, uint64_t b) noexcept nogil:

@@ -9,7 +9,8 @@ Purpose
     Programs of the host ask for connections into the network (:mod:`.socks`).
 
 Imports
-    ``wire``, and :mod:`netstack.errors`. Nothing of ours above, and no other service's insides.
+    ``wire``, the keyed hash of ``storage.siphash``, and :mod:`netstack.errors`. Nothing of ours above, and no other
+    service's insides.
 
 Invariants
     - Sans-IO: messages and the time go in, replies come out. Exceptions, by name: ``resolv_conf`` reads one

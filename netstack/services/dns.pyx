@@ -23,8 +23,8 @@ from netstack.services.dns_table cimport (
     dns_table_closest,
     dns_table_node,
     dns_table_record,
-    sip_hash,
 )
+from netstack.storage.siphash cimport siphash_bytes
 from netstack.wire.be cimport be16, put_be16
 from netstack.wire.dns cimport (
     DNS_AA,
@@ -325,7 +325,7 @@ cdef uint64_t dns_question_hash(const uint8_t *message, size_t length, uint64_t 
     memcpy(key, question.name.bytes, n)
     put_be16(key + n, question.type)
     put_be16(key + n + 2, question.qclass)
-    return sip_hash(key, n + 4, k0, k1)
+    return siphash_bytes(key, n + 4, k0, k1)
 
 
 cdef int dns_truncate(const uint8_t *response, size_t length, size_t limit, uint8_t *out,

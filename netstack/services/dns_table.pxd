@@ -43,4 +43,3 @@ cdef class DnsTable:
 # The node of the name (lower case), or of its longest tail that the table holds; NULL without any.
 cdef const dns_table_node *dns_table_closest(const dns_table *t, const dns_name *name,
                                              bint *exact) noexcept nogil
-cdef uint64_t sip_hash(const uint8_t *data, size_t length, uint64_t k0, uint64_t k1) noexcept nogil

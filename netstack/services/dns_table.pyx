@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from netstack.storage.siphash cimport siphash_bytes
 from netstack.wire.dns cimport (
     DNS_TYPE_A,
     DNS_TYPE_AAAA,
@@ -24,54 +25,9 @@ from netstack.wire.dns_data import TYPE_NAMES, rdata_build, type_number
 # --------------------------------------------------------------------- search
 
 
-cdef inline uint64_t rotate(uint64_t x, int bits) noexcept nogil:
-    return (x << bits) | (x >> (64 - bits))
-
-
-cdef inline void sip_round(uint64_t *v) noexcept nogil:
-    v[0] += v[1]
-    v[2] += v[3]
-    v[1] = rotate(v[1], 13) ^ v[0]
-    v[3] = rotate(v[3], 16) ^ v[2]
-    v[0] = rotate(v[0], 32)
-    v[2] += v[1]
-    v[0] += v[3]
-    v[1] = rotate(v[1], 17) ^ v[2]
-    v[3] = rotate(v[3], 21) ^ v[0]
-    v[2] = rotate(v[2], 32)
-
-
-cdef uint64_t sip_hash(const uint8_t *data, size_t length, uint64_t k0, uint64_t k1) noexcept nogil:
-    """SipHash-1-3 (a round a word, three at the end): without the key nobody can choose names that collide."""
-    cdef uint64_t v[4]
-    cdef uint64_t word
-    cdef size_t pos = 0
-    v[0] = k0 ^ <uint64_t>0x736f6d6570736575
-    v[1] = k1 ^ <uint64_t>0x646f72616e646f6d
-    v[2] = k0 ^ <uint64_t>0x6c7967656e657261
-    v[3] = k1 ^ <uint64_t>0x7465646279746573
-    while length - pos >= 8:
-        memcpy(&word, data + pos, 8)
-        v[3] ^= word
-        sip_round(v)
-        v[0] ^= word
-        pos += 8
-    word = 0
-    memcpy(&word, data + pos, length - pos)
-    word |= <uint64_t>length << 56
-    v[3] ^= word
-    sip_round(v)
-    v[0] ^= word
-    v[2] ^= 0xff
-    sip_round(v)
-    sip_round(v)
-    sip_round(v)
-    return v[0] ^ v[1] ^ v[2] ^ v[3]
-
-
 cdef const dns_table_node *find_node(const dns_table *t, const uint8_t *name, size_t length) noexcept nogil:
     """The node of exactly this name (lower case), or NULL."""
-    cdef uint64_t h = sip_hash(name, length, t.k0, t.k1)
+    cdef uint64_t h = siphash_bytes(name, length, t.k0, t.k1)
     cdef uint32_t slot = <uint32_t>h & t.slot_mask
     cdef const dns_table_node *node
     while t.slots[slot] >= 0:
@@ -196,7 +152,7 @@ cdef class DnsTable:
             node.name = p
             node.name_length = <uint8_t>len(wire)
             p += len(wire)
-            node.hash = sip_hash(node.name, node.name_length, t.k0, t.k1)
+            node.hash = siphash_bytes(node.name, node.name_length, t.k0, t.k1)
             node.wildcard = -1
             node.first = r
             node.count = <uint32_t>len(listed)

@@ -29,5 +29,3 @@ cdef uint32_t table_len(const table_t *t) noexcept nogil
 # Start with 0; NULL at the end. Deleting the value just returned is allowed.
 cdef void *table_next(const table_t *t, uint32_t *cursor) noexcept nogil
 cdef uint64_t table_bytes(const table_t *t) noexcept nogil                      # memory held
-# SipHash-1-3
-cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil

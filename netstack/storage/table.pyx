@@ -10,44 +10,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
-from netstack.storage.siphash cimport sip_round
+from netstack.storage.siphash cimport siphash_bytes
 
 cdef enum:
     LEAST = 8           # entries
     NO_OFFSET = 0xffffffff
 
 
-cdef uint64_t table_hash(const void *key, uint32_t length, uint64_t k0, uint64_t k1) noexcept nogil:
-    """SipHash-1-3 of length bytes (Aumasson and Bernstein 2012, with one and three rounds)."""
-    cdef uint64_t[4] v
-    cdef const uint8_t *p = <const uint8_t *>key
-    cdef uint32_t words = length >> 3
-    cdef uint32_t i
-    cdef uint64_t m
-    v[0] = k0 ^ 0x736f6d6570736575u
-    v[1] = k1 ^ 0x646f72616e646f6du
-    v[2] = k0 ^ 0x6c7967656e657261u
-    v[3] = k1 ^ 0x7465646279746573u
-    for i in range(words):
-        memcpy(&m, p + 8 * i, 8)
-        v[3] ^= m
-        sip_round(v)
-        v[0] ^= m
-    m = 0
-    memcpy(&m, p + 8 * words, length & 7)
-    m |= <uint64_t>length << 56
-    v[3] ^= m
-    sip_round(v)
-    v[0] ^= m
-    v[2] ^= 0xff
-    sip_round(v)
-    sip_round(v)
-    sip_round(v)
-    return v[0] ^ v[1] ^ v[2] ^ v[3]
-
-
 cdef inline uint32_t hash32(const table_t *t, const void *key) noexcept nogil:
-    cdef uint64_t h = table_hash(key, t.key_size, t.k0, t.k1)
+    cdef uint64_t h = siphash_bytes(key, t.key_size, t.k0, t.k1)
     return <uint32_t>(h ^ (h >> 32))
 
 
@@ -259,7 +230,7 @@ cdef uint64_t table_bytes(const table_t *t) noexcept nogil:
 def siphash13(const uint8_t[::1] data, uint64_t k0, uint64_t k1) -> int:
     """SipHash-1-3 of data with the key k0, k1 (each little-endian)."""
     cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
-    return table_hash(p, <uint32_t>data.shape[0], k0, k1)
+    return siphash_bytes(p, <size_t>data.shape[0], k0, k1)
 
 
 @cython.auto_pickle(False)

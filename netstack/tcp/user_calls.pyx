@@ -1,5 +1,5 @@
 """What the user asks of a connection."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from netstack.storage.ring cimport ring_commit, ring_free_spans, ring_span
 from netstack.tcp.block cimport (
@@ -30,25 +30,26 @@ cdef enum:
     LEAST_RING = 8192               # what memory pressure leaves to everyone
 
 
-cdef uint32_t tcp_established_ok(tcb_t *t, uint64_t now_ns) noexcept nogil:
-    if t.state != TCP_LISTEN:
-        return 0
-    set_state(t, TCP_SYN_RECEIVED)
+cdef uint32_t begin(tcb_t *t, uint8_t state, uint64_t now_ns) noexcept nogil:
+    """Our SYN is due; nothing else is until it is acknowledged, or its time is over."""
+    set_state(t, state)
     t.want |= TCP_WANT_SYN
     t.rtx_at = now_ns + t.rto_ns
     t.life_at = now_ns + t.config.syn_timeout_ns
     return TCP_EV_OUTPUT
+
+
+cdef uint32_t tcp_established_ok(tcb_t *t, uint64_t now_ns) noexcept nogil:
+    if t.state != TCP_LISTEN:
+        return 0
+    return begin(t, TCP_SYN_RECEIVED, now_ns)
 
 
 cdef uint32_t tcp_open(tcb_t *t, uint64_t now_ns) noexcept nogil:
     if t.state != TCP_CLOSED:
         return 0
     t.active = 1
-    set_state(t, TCP_SYN_SENT)
-    t.want |= TCP_WANT_SYN
-    t.rtx_at = now_ns + t.rto_ns
-    t.life_at = now_ns + t.config.syn_timeout_ns
-    return TCP_EV_OUTPUT
+    return begin(t, TCP_SYN_SENT, now_ns)
 
 
 cdef uint32_t tcp_close(tcb_t *t, uint64_t now_ns) noexcept nogil:

@@ -117,8 +117,7 @@ cdef class ImpairmentBox:
 
     def __dealloc__(self):
         cdef int i
-        if self.poller != NULL:
-            poller_free(self.poller)
+        poller_free(self.poller)
         for i in range(2):
             if self.sides[i].owned:
                 self.sides[i].link.close(self.sides[i].link)

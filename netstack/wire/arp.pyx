@@ -114,14 +114,6 @@ cdef class ArpPacket(WireHeader):
     cdef tuple key(self):
         return (self.h.op, self.sha, self.h.spa, self.tha, self.h.tpa)
 
-    def __eq__(self, other):
-        if not isinstance(other, ArpPacket):
-            return NotImplemented
-        return self.key() == (<ArpPacket>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
     def __repr__(self):
         return (
             f"ArpPacket(op={self.h.op}, sha={self.sha!r}, spa={str(self.spa)!r}, "

@@ -11,6 +11,7 @@ from netstack.wire.arp import ArpPacket
 from netstack.wire.dhcp4 import MESSAGE_TYPES, DhcpMessage
 from netstack.wire.dns import RCODES, TYPE_NAMES, DnsMessage, DnsRecord
 from netstack.wire.ethernet import EthernetHeader
+from netstack.wire.icmp import ICMPMessage
 from netstack.wire.icmp4 import ICMPv4Message
 from netstack.wire.icmp6 import ICMPv6Message, nd_options
 from netstack.wire.ipv4 import IPv4Header
@@ -288,19 +289,29 @@ def _quoted(body: bytes) -> str:
     return f"{target} {name}"
 
 
+def _echo(message: ICMPMessage, *, reply: bool) -> str:
+    return f"echo {'reply' if reply else 'request'}, id {message.identifier}, seq {message.sequence}"
+
+
+def _unreachable(message: ICMPMessage, reasons: dict[int, str]) -> str:
+    return f"{_quoted(message.body)} unreachable ({reasons.get(message.code, f'code {message.code}')})"
+
+
+def _time_exceeded(message: ICMPMessage) -> str:
+    where = "in reassembly" if message.code == 1 else "in transit"
+    return f"time exceeded {where} for {_quoted(message.body)}"
+
+
 def _icmp4(src: Address, dst: Address, content: bytes) -> str:
     message = ICMPv4Message.parse(content)
     if message.type in (icmp4.ECHO, icmp4.ECHO_REPLY):
-        kind = "request" if message.type == icmp4.ECHO else "reply"
-        what = f"echo {kind}, id {message.identifier}, seq {message.sequence}"
+        what = _echo(message, reply=message.type == icmp4.ECHO_REPLY)
     elif message.type == icmp4.UNREACHABLE:
-        reason = UNREACHABLE4.get(message.code, f"code {message.code}")
-        what = f"{_quoted(message.body)} unreachable ({reason})"
+        what = _unreachable(message, UNREACHABLE4)
         if message.code == 4:
             what += f", mtu {message.mtu}"
     elif message.type == icmp4.TIME_EXCEEDED:
-        where = "in reassembly" if message.code == 1 else "in transit"
-        what = f"time exceeded {where} for {_quoted(message.body)}"
+        what = _time_exceeded(message)
     elif message.type == icmp4.REDIRECT:
         what = f"redirect {_quoted(message.body)} to {IPv4Address(message.rest)}"
     elif message.type == icmp4.PARAMETER:
@@ -313,16 +324,13 @@ def _icmp4(src: Address, dst: Address, content: bytes) -> str:
 def _icmp6(src: Address, dst: Address, content: bytes) -> str:
     message = ICMPv6Message.parse(content)
     if message.type in (icmp6.ECHO, icmp6.ECHO_REPLY):
-        kind = "request" if message.type == icmp6.ECHO else "reply"
-        what = f"echo {kind}, id {message.identifier}, seq {message.sequence}"
+        what = _echo(message, reply=message.type == icmp6.ECHO_REPLY)
     elif message.type == icmp6.UNREACHABLE:
-        reason = UNREACHABLE6.get(message.code, f"code {message.code}")
-        what = f"{_quoted(message.body)} unreachable ({reason})"
+        what = _unreachable(message, UNREACHABLE6)
     elif message.type == icmp6.TOO_BIG:
         what = f"packet too big for {_quoted(message.body)}, mtu {message.mtu}"
     elif message.type == icmp6.TIME_EXCEEDED:
-        where = "in reassembly" if message.code == 1 else "in transit"
-        what = f"time exceeded {where} for {_quoted(message.body)}"
+        what = _time_exceeded(message)
     elif message.type == icmp6.PARAMETER:
         what = f"parameter problem at byte {message.rest} for {_quoted(message.body)}"
     elif message.type == icmp6.ROUTER_SOLICIT:

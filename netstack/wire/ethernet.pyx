@@ -118,14 +118,6 @@ cdef class EthernetHeader(WireHeader):
     cdef tuple key(self):
         return (self.dst, self.src, self.h.ethertype, self.h.vlan_tags, self.h.vlan_tci)
 
-    def __eq__(self, other):
-        if not isinstance(other, EthernetHeader):
-            return NotImplemented
-        return self.key() == (<EthernetHeader>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
     def __repr__(self):
         tags = f", vlan_tags={self.h.vlan_tags}, vlan_tci={self.h.vlan_tci:#06x}" if self.h.vlan_tags else ""
         return f"EthernetHeader(dst={self.dst!r}, src={self.src!r}, ethertype={self.h.ethertype:#06x}{tags})"

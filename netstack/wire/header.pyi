@@ -1,5 +1,9 @@
 from typing_extensions import disjoint_base
 
 @disjoint_base
-class WireHeader:
+class WireValue:
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+class WireHeader(WireValue):
     def write(self, out: bytearray | memoryview) -> int: ...

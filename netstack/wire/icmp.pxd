@@ -1,5 +1,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from netstack.wire.header cimport WireValue
+
 ctypedef struct icmp_hdr:   # RFC 792, RFC 4443
     uint8_t type
     uint8_t code
@@ -13,7 +15,7 @@ cdef int icmp_parse(const uint8_t *data, size_t length, icmp_hdr *out) noexcept 
 # out + 8.
 cdef int icmp_put(uint8_t *out, size_t room, const icmp_hdr *hdr) noexcept nogil
 
-cdef class ICMPMessage:
+cdef class ICMPMessage(WireValue):
     cdef icmp_hdr h
     cdef readonly bytes body
     cdef void hold(self, const uint8_t *data, size_t length)

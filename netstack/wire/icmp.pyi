@@ -1,7 +1,9 @@
 from typing_extensions import disjoint_base
 
+from netstack.wire.header import WireValue
+
 @disjoint_base
-class ICMPMessage:
+class ICMPMessage(WireValue):
     def __init__(self, type: int, code: int = 0, rest: int = 0, body: bytes = b"") -> None: ...
     @property
     def type(self) -> int: ...
@@ -19,5 +21,3 @@ class ICMPMessage:
         """Bytes 6 and 7, as of an echo."""
     @property
     def body(self) -> bytes: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...

@@ -38,7 +38,7 @@ cdef int icmp_put(uint8_t *out, size_t room, const icmp_hdr *hdr) noexcept nogil
 
 
 @cython.auto_pickle(False)
-cdef class ICMPMessage:
+cdef class ICMPMessage(WireValue):
     """An ICMP message as a value.
 
     Attributes:
@@ -96,14 +96,6 @@ cdef class ICMPMessage:
 
     cdef tuple key(self):
         return (self.h.type, self.h.code, self.h.rest, self.body)
-
-    def __eq__(self, other):
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.key() == (<ICMPMessage>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
 
     def __repr__(self):
         return (

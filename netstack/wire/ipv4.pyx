@@ -268,14 +268,6 @@ cdef class IPv4Header(WireHeader):
             self.options,
         )
 
-    def __eq__(self, other):
-        if not isinstance(other, IPv4Header):
-            return NotImplemented
-        return self.key() == (<IPv4Header>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
     def __repr__(self):
         return (
             f"IPv4Header(src={str(self.src)!r}, dst={str(self.dst)!r}, protocol={self.h.protocol}, "

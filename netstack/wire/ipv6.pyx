@@ -305,14 +305,6 @@ cdef class IPv6Header(WireHeader):
             self.h.frag_ident,
         )
 
-    def __eq__(self, other):
-        if not isinstance(other, IPv6Header):
-            return NotImplemented
-        return self.key() == (<IPv6Header>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
     def __repr__(self):
         fragment = ""
         if self.h.is_fragment:

@@ -1,5 +1,7 @@
 from typing import Final, final
 
+from netstack.wire.header import WireValue
+
 _Bytes = bytes | bytearray | memoryview
 
 IPV4: Final[int]
@@ -7,7 +9,7 @@ NAME: Final[int]
 IPV6: Final[int]
 
 @final
-class SocksUDPHeader:
+class SocksUDPHeader(WireValue):
     def __init__(self, address: str, port: int, fragment: int = 0) -> None: ...
     @staticmethod
     def parse(data: _Bytes) -> SocksUDPHeader: ...
@@ -20,5 +22,3 @@ class SocksUDPHeader:
     def fragment(self) -> int: ...
     @property
     def length(self) -> int: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...

@@ -13,6 +13,7 @@ from libc.string cimport memcpy
 
 from netstack.wire.be cimport be16, put_be16
 from netstack.wire.code cimport WIRE_BAD_LENGTH, WIRE_BAD_VALUE, WIRE_NO_ROOM, WIRE_TRUNCATED, raise_wire
+from netstack.wire.header cimport WireValue
 
 IPV4 = <int>SOCKS_IPV4
 NAME = <int>SOCKS_NAME
@@ -65,7 +66,7 @@ cdef int socks_udp_write(uint8_t *out, size_t room, const socks_udp_hdr *hdr) no
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class SocksUDPHeader:
+cdef class SocksUDPHeader(WireValue):
     """Such a header as a value.
 
     Attributes:
@@ -138,14 +139,6 @@ cdef class SocksUDPHeader:
 
     cdef tuple key(self):
         return (self.h.type, self.raw, self.h.port, self.h.fragment)
-
-    def __eq__(self, other):
-        if not isinstance(other, SocksUDPHeader):
-            return NotImplemented
-        return self.key() == (<SocksUDPHeader>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
 
     def __repr__(self):
         return f"SocksUDPHeader({self.address!r}, {self.h.port}, {self.h.fragment})"

@@ -396,14 +396,6 @@ cdef class TCPHeader(WireHeader):
             self.sack,
         )
 
-    def __eq__(self, other):
-        if not isinstance(other, TCPHeader):
-            return NotImplemented
-        return self.key() == (<TCPHeader>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
     def __repr__(self):
         options = "".join(
             f", {name}={value!r}"

@@ -142,13 +142,5 @@ cdef class UDPHeader(WireHeader):
         """The ports: length and checksum belong to a datagram and not to a header in hand."""
         return (self.h.sport, self.h.dport)
 
-    def __eq__(self, other):
-        if not isinstance(other, UDPHeader):
-            return NotImplemented
-        return self.key() == (<UDPHeader>other).key()
-
-    def __hash__(self):
-        return hash(self.key())
-
     def __repr__(self):
         return f"UDPHeader(sport={self.h.sport}, dport={self.h.dport}, checksum={self.h.checksum:#06x})"

@@ -8,12 +8,12 @@ import logging
 import shutil
 import ssl
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import certificate
 
 from netstack.config import Config
 from netstack.gateway import Gateway
@@ -62,24 +62,7 @@ class Resolver(TcpServer):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key, and a certificate for NAME that is its own authority."""
     made: Path = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ),
-            *("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-days", "2"),
-            *("-keyout", str(made / "key"), "-out", str(made / "cert")),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    certificate(made / "cert", made / "key", NAME)
     return made
 
 

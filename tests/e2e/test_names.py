@@ -8,6 +8,7 @@ import time
 
 import pytest
 from dig import dig as asked
+from programs import DNSMASQ
 
 from netstack.config import Config
 from netstack.testing.lab import GATEWAY, HOST_ALIAS, Lab
@@ -25,7 +26,7 @@ def dnsmasq(net):
         if shutil.which(program) is None:
             pytest.skip(f"the program {program!r} is missing")
     server = net.host.spawn(
-        *("dnsmasq", "-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"),
+        *DNSMASQ,
         *("--listen-address=127.0.0.1", "--local=/test/", "--edns-packet-max=4096"),
         *("--host-record=one.test,192.0.2.7,2001:db8::7", "--cname=alias.test,one.test"),
         *("--mx-host=one.test,mail.test,5", "--srv-host=_http._tcp.test,one.test,8080,1,2"),
@@ -202,16 +203,8 @@ def test_what_is_known_is_still_said_when_the_resolver_has_gone(net, dnsmasq):
     """RFC 8767, over UDP and TCP; and from the cache while it is fresh."""
     with Lab() as lab:
         resolver = lab.host.spawn(
-            *(
-                "dnsmasq",
-                "-d",
-                "-C",
-                "/dev/null",
-                "--no-resolv",
-                "--no-hosts",
-                "--bind-interfaces",
-                "--local-ttl=1",
-            ),
+            *DNSMASQ,
+            "--local-ttl=1",
             *("--listen-address=127.0.0.1", "--local=/test/", "--host-record=one.test,192.0.2.7"),
         )
         resolver.wait_listening(53)

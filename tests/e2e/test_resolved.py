@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import DNSMASQ
 
 from netstack import nameservice
 from netstack.config import Config
@@ -98,7 +99,7 @@ def test_a_vpns_zone_is_asked_of_its_own_server(lab: Lab) -> None:
     """Also when the only change is a routing domain, of which resolved's resolv.conf says nothing."""
     for address, answer in (("192.0.2.9", "198.51.100.1"), ("10.8.0.1", "10.8.0.77")):
         lab.host.spawn(
-            *("dnsmasq", "-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"),
+            *DNSMASQ,
             *(f"--listen-address={address}", f"--address=/#/{answer}"),
         ).wait_listening(53)
 

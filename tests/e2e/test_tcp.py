@@ -155,34 +155,29 @@ def test_both_ways_at_once(net):
         assert at_host(30) == up
 
 
+def stopped_and_whole(sender, reader, seed):
+    """Sends until nothing more is taken, for nobody reads; then all of it arrives."""
+    data = pattern(48 * MIB, seed)
+    sent = 0
+    sender.settimeout(1.0)
+    with contextlib.suppress(TimeoutError, socket.timeout):
+        while sent < len(data):
+            sent += sender.send(memoryview(data)[sent : sent + MIB])
+    assert sent < len(data), "48 MiB went nowhere without a reader: the window did not close"
+    sender.settimeout(20)
+    rest = in_thread(lambda: (sender.sendall(memoryview(data)[sent:]), sender.shutdown(socket.SHUT_WR)))
+    assert hashlib.sha256(read_all(reader)).digest() == hashlib.sha256(data).digest()
+    rest(20)
+
+
 def test_a_host_that_does_not_read_stops_the_guest_and_loses_nothing(net):
-    data = pattern(48 * MIB, 7)
     with pair(net) as (guest, host):
-        sent = 0
-        guest.settimeout(1.0)
-        with contextlib.suppress(TimeoutError, socket.timeout):
-            while sent < len(data):
-                sent += guest.send(memoryview(data)[sent : sent + MIB])
-        assert sent < len(data), "48 MiB went nowhere without a reader: the window did not close"
-        guest.settimeout(20)
-        rest = in_thread(lambda: (guest.sendall(memoryview(data)[sent:]), guest.shutdown(socket.SHUT_WR)))
-        assert hashlib.sha256(read_all(host)).digest() == hashlib.sha256(data).digest()
-        rest(20)
+        stopped_and_whole(guest, host, 7)
 
 
 def test_a_guest_that_does_not_read_stops_the_host_and_loses_nothing(net):
-    data = pattern(48 * MIB, 8)
     with pair(net) as (guest, host):
-        sent = 0
-        host.settimeout(1.0)
-        with contextlib.suppress(TimeoutError, socket.timeout):
-            while sent < len(data):
-                sent += host.send(memoryview(data)[sent : sent + MIB])
-        assert sent < len(data), "48 MiB went nowhere without a reader"
-        host.settimeout(20)
-        rest = in_thread(lambda: (host.sendall(memoryview(data)[sent:]), host.shutdown(socket.SHUT_WR)))
-        assert hashlib.sha256(read_all(guest)).digest() == hashlib.sha256(data).digest()
-        rest(20)
+        stopped_and_whole(host, guest, 8)
 
 
 def test_a_reset_by_the_host_is_a_reset_for_the_guest(net):

@@ -50,24 +50,24 @@ def test_a_thousand_datagrams_in_flight_a_few_at_a_time(net):
         assert back == set(range(1000))
 
 
-def test_a_closed_port_refuses(net):
-    with bound(net.host, net.loopback) as closed:
-        port = closed.getsockname()[1]
+def refused(net, address, port):
     with bound(net.guest) as guest:
-        guest.connect((HOST_ALIAS, port))
+        guest.connect((address, port))
         guest.send(b"anybody?")
         with pytest.raises(ConnectionRefusedError):
             guest.recv(100)
+
+
+def test_a_closed_port_refuses(net):
+    with bound(net.host, net.loopback) as closed:
+        port = closed.getsockname()[1]
+    refused(net, HOST_ALIAS, port)
 
 
 def test_a_closed_port_out_in_the_world_refuses(net):
     with bound(net.world, WORLD) as closed:
         port = closed.getsockname()[1]
-    with bound(net.guest) as guest:
-        guest.connect((WORLD, port))
-        guest.send(b"anybody?")
-        with pytest.raises(ConnectionRefusedError):
-            guest.recv(100)
+    refused(net, WORLD, port)
 
 
 def test_an_unreachable_host_is_reported(net):

@@ -13,6 +13,7 @@ import socket
 import time
 
 import pytest
+from programs import DNSMASQ
 
 from netstack.config import Config
 from netstack.errors import SandboxError
@@ -49,7 +50,7 @@ class Vpn:
         except SandboxError as err:
             pytest.skip(f"this kernel has no VXLAN: {err}")
         self.resolver = world.spawn(
-            *("dnsmasq", "-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"),
+            *DNSMASQ,
             *(
                 f"--listen-address={INSIDE}",
                 f"--host-record=db.corp.example,{INSIDE}",
@@ -94,16 +95,8 @@ def test_a_vpn_comes_and_goes(lab: Lab) -> None:
     _, world = lab.world()
     vpn = Vpn(lab, world)
     home = lab.host.spawn(
-        *(
-            "dnsmasq",
-            "-d",
-            "-C",
-            "/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-            "--bind-interfaces",
-            "--listen-address=127.0.0.1",
-        ),
+        *DNSMASQ,
+        "--listen-address=127.0.0.1",
         *("--local=/example/", "--host-record=www.example,203.0.113.2", "--local-ttl=600"),
     )
     home.wait_listening(53)

@@ -22,6 +22,7 @@ from stack import (
     TCP,
     UDP,
     Ether,
+    GuestEnd,
     Packet,
     Raw,
     Stack,
@@ -37,33 +38,18 @@ def know(stack: Stack) -> None:
     stack.send(stack.ip(ICMP(id=1, seq=1), dst=GATEWAY))
 
 
-class GuestServer:
+class GuestServer(GuestEnd):
     """The guest's end of a connection that came from outside."""
 
     def __init__(self, stack: Stack, syn: Packet) -> None:
-        assert syn[TCP].flags == "S" or syn[TCP].flags == "SEC"
-        self.stack = stack
-        self.peer, self.port = syn[IP].src, syn[TCP].sport
-        self.own_port = syn[TCP].dport
-        self.seq, self.ack = 5000, syn[TCP].seq + 1
-
-    def segment(self, flags: str, payload: bytes = b"", **fields: Any) -> Packet:
-        tcp = TCP(
-            sport=self.own_port, dport=self.port, flags=flags, seq=fields.pop("seq", self.seq),
-            ack=self.ack if "A" in flags else 0, window=65535, **fields,
-        )  # fmt: skip
-        return self.stack.ip(tcp / Raw(payload) if payload else tcp, dst=self.peer)
+        tcp = syn[TCP]
+        assert tcp.flags == "S" or tcp.flags == "SEC"
+        super().__init__(stack, tcp.dport, tcp.sport, syn[IP].src, 5000, tcp.seq + 1)
 
     def send(self, flags: str, payload: bytes = b"", seconds: float = 0.0, **fields: Any) -> list[Packet]:
         out = self.stack.send(self.segment(flags, payload, **fields), seconds=seconds)
         self.seq += len(payload) + ("F" in flags) + ("S" in flags)
         return self.take(out)
-
-    def take(self, packets: list[Packet]) -> list[Packet]:
-        for p in packets:
-            if TCP in p and p[TCP].seq == self.ack:
-                self.ack += len(data_of(p)) + ("F" in p[TCP].flags)
-        return packets
 
     def accept(self) -> list[Packet]:
         return self.send("SA", options=[("MSS", 1460)])

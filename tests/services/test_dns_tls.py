@@ -6,8 +6,8 @@ import shutil
 import socket
 import ssl
 import struct
-import subprocess
 
+import programs
 import pytest
 
 from netstack.services.dns_servers import NameServer
@@ -21,12 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-days", "2",
-         "-keyout", folder / "key", "-out", folder / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    programs.certificate(folder / "cert", folder / "key", NAME)
     return folder
 
 

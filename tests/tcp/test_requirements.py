@@ -179,16 +179,21 @@ def test_fast_convergence() -> None:
     assert t.info["cwnd"] > low
 
 
+def round_trip(t: Trace, rtt: float) -> None:
+    """All that may be sent, and an acknowledgement for each segment."""
+    t.send(400 * MSS)
+    packets = list(t.out)
+    t.out.clear()
+    t.after(rtt)
+    for _, header, payload, _ in packets:
+        t.guest >> ACK(ack=t.stack_seq(header.seq) + len(payload))
+
+
 def test_hystart_leaves_slow_start_when_the_round_trip_grows() -> None:
-    t, g = established(send_buffer=1 << 22)
+    t, _g = established(send_buffer=1 << 22)
     rtt = 0.05
     for step in range(12):
-        t.send(400 * MSS)
-        packets = list(t.out)
-        t.out.clear()
-        t.after(rtt)
-        for _, header, payload, _ in packets:
-            g >> ACK(ack=t.stack_seq(header.seq) + len(payload))
+        round_trip(t, rtt)
         if t.info["ssthresh"] < 1 << 29:
             break
         if step >= 1:
@@ -199,14 +204,9 @@ def test_hystart_leaves_slow_start_when_the_round_trip_grows() -> None:
 
 
 def test_hystart_forgives_jitter() -> None:
-    t, g = established(send_buffer=1 << 22)
+    t, _g = established(send_buffer=1 << 22)
     for rtt in (0.05, 0.05, 0.09, 0.05, 0.05, 0.05):
-        t.send(400 * MSS)
-        packets = list(t.out)
-        t.out.clear()
-        t.after(rtt)
-        for _, header, payload, _ in packets:
-            g >> ACK(ack=t.stack_seq(header.seq) + len(payload))
+        round_trip(t, rtt)
     assert t.info["ssthresh"] > 1 << 29
 
 

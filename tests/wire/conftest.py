@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from netstack.errors import WireError
+
 SIZE = 33 * mmap.PAGESIZE
 END = SIZE - mmap.PAGESIZE
 
@@ -48,3 +50,21 @@ def room(fence: memoryview) -> Callable[[int], memoryview]:
         return fence[END - n :]
 
     return buffer
+
+
+@pytest.fixture(scope="session")
+def needs_its_room(room: Callable[[int], memoryview]) -> Callable[..., None]:
+    """Compares what a writer does with the bytes it should write: less room stays as it is."""
+
+    def compare(write: Callable[[memoryview], int], expected: bytes) -> None:
+        for n in range(len(expected)):
+            buffer = room(n)
+            with pytest.raises(WireError) as caught:
+                write(buffer)
+            assert caught.value.code == -7
+            assert bytes(buffer) == b"\xaa" * n
+        buffer = room(len(expected))
+        assert write(buffer) == len(expected)
+        assert bytes(buffer) == expected
+
+    return compare

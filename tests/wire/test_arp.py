@@ -70,15 +70,8 @@ def test_other_hardware_and_protocols(at: int, value: int, code: int) -> None:
     assert caught.value.code == code
 
 
-def test_write_needs_its_room(room: Callable[[int], memoryview]) -> None:
-    packet = ArpPacket.parse(GOLDEN)
-    for n in range(28):
-        with pytest.raises(WireError) as caught:
-            packet.write(room(n))
-        assert caught.value.code == -7
-    buffer = room(28)
-    assert packet.write(buffer) == 28
-    assert bytes(buffer) == GOLDEN
+def test_write_needs_its_room(needs_its_room: Callable[..., None]) -> None:
+    needs_its_room(ArpPacket.parse(GOLDEN).write, GOLDEN)
 
 
 def test_addresses_must_be_ipv4() -> None:

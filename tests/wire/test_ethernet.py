@@ -69,17 +69,9 @@ def test_every_prefix(tags: int, guarded: Callable[[bytes], memoryview]) -> None
     assert EthernetHeader.parse(guarded(frame)).vlan_tags == tags
 
 
-def test_write_needs_its_room(room: Callable[[int], memoryview]) -> None:
+def test_write_needs_its_room(needs_its_room: Callable[..., None]) -> None:
     header = EthernetHeader("02:00:00:00:00:01", "02:00:00:00:00:02", 0x86DD)
-    for n in range(14):
-        buffer = room(n)
-        with pytest.raises(WireError) as caught:
-            header.write(buffer)
-        assert caught.value.code == -7
-        assert bytes(buffer) == b"\xaa" * n
-    buffer = room(14)
-    assert header.write(buffer) == 14
-    assert bytes(buffer) == header.build()
+    needs_its_room(header.write, header.build())
     with pytest.raises(BufferError):
         header.write(b"read-only bytes")  # type: ignore[arg-type]
 

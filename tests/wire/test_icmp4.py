@@ -82,14 +82,5 @@ def test_a_changed_byte_is_noticed(at: int, change: int) -> None:
     assert caught.value.code == -4
 
 
-def test_write_needs_its_room(room: Callable[[int], memoryview]) -> None:
-    message = ICMPv4Message.parse(GOLDEN)
-    for n in range(10):
-        buffer = room(n)
-        with pytest.raises(WireError) as caught:
-            message.write(buffer)
-        assert caught.value.code == -7
-        assert bytes(buffer) == b"\xaa" * n
-    buffer = room(10)
-    assert message.write(buffer) == 10
-    assert bytes(buffer) == GOLDEN
+def test_write_needs_its_room(needs_its_room: Callable[..., None]) -> None:
+    needs_its_room(ICMPv4Message.parse(GOLDEN).write, GOLDEN)

@@ -116,12 +116,6 @@ def test_the_checksum_covers_the_addresses() -> None:
     assert caught.value.code == -4
 
 
-def test_write_needs_its_room(room: Callable[[int], memoryview]) -> None:
+def test_write_needs_its_room(needs_its_room: Callable[..., None]) -> None:
     message = ICMPv6Message.echo(1, 2, b"xyz")
-    for n in range(11):
-        with pytest.raises(WireError) as caught:
-            message.write(room(n), SRC, DST)
-        assert caught.value.code == -7
-    buffer = room(11)
-    assert message.write(buffer, SRC, DST) == 11
-    assert bytes(buffer) == message.build(SRC, DST)
+    needs_its_room(lambda out: message.write(out, SRC, DST), message.build(SRC, DST))

@@ -143,18 +143,10 @@ def test_options_are_padded(length: int) -> None:
     assert IPv4Header.parse(header.build(b"x"), verify=True) == header
 
 
-def test_write_needs_its_room(room: Callable[[int], memoryview]) -> None:
+def test_write_needs_its_room(needs_its_room: Callable[..., None]) -> None:
     header = IPv4Header("1.2.3.4", "5.6.7.8", 6, options=b"\x01" * 5)
-    for n in range(28):
-        buffer = room(n)
-        with pytest.raises(WireError) as caught:
-            header.write(buffer)
-        assert caught.value.code == -7
-        assert bytes(buffer) == b"\xaa" * n
-    buffer = room(28)
-    assert header.write(buffer) == 28
-    assert bytes(buffer) == header.build()
-    assert header.write(room(100)) == 28
+    needs_its_room(header.write, header.build())
+    assert header.write(bytearray(100)) == 28
 
 
 def test_what_cannot_be_built() -> None:

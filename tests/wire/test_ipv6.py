@@ -199,15 +199,9 @@ def test_every_prefix(guarded: Callable[[bytes], memoryview]) -> None:
             assert IPv6Header.parse(guarded(cut)).l4_length == length - (len(data) - 8)
 
 
-def test_write_needs_its_room(room: Callable[[int], memoryview]) -> None:
+def test_write_needs_its_room(needs_its_room: Callable[..., None]) -> None:
     header = IPv6Header("fe80::1", "ff02::2", 17)
-    for n in range(40):
-        with pytest.raises(WireError) as caught:
-            header.write(room(n))
-        assert caught.value.code == -7
-    buffer = room(40)
-    assert header.write(buffer) == 40
-    assert bytes(buffer) == header.build()
+    needs_its_room(header.write, header.build())
 
 
 def test_mapped_addresses_stay_ipv6() -> None:
