@@ -193,7 +193,7 @@ class Listeners:
                 return
             fd = os.dup(sock.fileno())
             os.set_inheritable(fd, False)
-        if spec.kind == "bess":
+        if KINDS[spec.kind] == "packet":
             self._give(guest, fd, lambda: self._hub.admit_messages(fd, "packets", guest))
         else:
             self._give(guest, fd, lambda: self._hub.admit_stream(fd, fd, guest.framing, guest))
