@@ -5,8 +5,8 @@ Theory of operation
     cannot be used, 125 when no sandbox could be made, 130 for an interrupt, otherwise 1 or what the command itself
     returned. `group` is what click sees: the commands' names, each imported when it is meant. `options` holds what
     the commands share of a network, `instance` what those share that ask a running one, `live` and `rates` the views
-    that stay, `ending` what a command that serves waits for, `closing` what a process leaves to be closed behind it.
-    `manual` writes the manual pages from all of them.
+    that stay, `ending` what a command that serves waits for, `outputs` what is said of files that cannot be written,
+    `closing` what a process leaves to be closed behind it. `manual` writes the manual pages from all of them.
 
 May import
     Everything.
