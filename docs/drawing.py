@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 __all__ = ["layered", "placed"]
 
@@ -37,8 +38,8 @@ def svg(width: float, height: float, title: str, parts: Iterable[str]) -> str:
             f' viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>\n{STYLE}\n</style>",
-            '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-            '<path d="M0 0 8 4 0 8z" fill="#56708f"/></marker></defs>',
+            '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8"'
+            ' orient="auto"><path d="M0 0 8 4 0 8z" fill="#56708f"/></marker></defs>',
             '<rect width="100%" height="100%" fill="#fff"/>',
             *parts,
             "</svg>\n",
@@ -49,8 +50,9 @@ def svg(width: float, height: float, title: str, parts: Iterable[str]) -> str:
 def box(name: str, x: float, y: float) -> str:
     """A box around a name; (x, y) is its middle."""
     wide = width(name)
+    left, top = x - wide / 2, y - HEIGHT / 2
     return (
-        f'<rect class="box" x="{x - wide / 2:.0f}" y="{y - HEIGHT / 2:.0f}" width="{wide:.0f}" height="{HEIGHT}" rx="4"/>'
+        f'<rect class="box" x="{left:.0f}" y="{top:.0f}" width="{wide:.0f}" height="{HEIGHT}" rx="4"/>'
         f'<text x="{x:.0f}" y="{y + 4.5:.0f}">{escape(name)}</text>'
     )
 
@@ -131,7 +133,7 @@ def _neighbours(lines: list[list[Name]]) -> tuple[dict[Name, list[Name]], dict[N
     above: dict[Name, list[Name]] = {}
     below: dict[Name, list[Name]] = {}
     for way in lines:
-        for upper, lower in zip(way, way[1:], strict=False):
+        for upper, lower in pairwise(way):
             below.setdefault(upper, []).append(lower)
             above.setdefault(lower, []).append(upper)
     return above, below
@@ -143,9 +145,9 @@ def _sort(rows: list[list[Name]], lines: list[list[Name]]) -> None:
 
     def crossings() -> int:
         count = 0
-        for upper, lower in zip(rows, rows[1:], strict=False):
+        for upper, lower in pairwise(rows):
             place = {name: number for number, name in enumerate(lower)}
-            ends = [place[target] for name in upper for target in sorted(below.get(name, ()), key=place.get)]  # type: ignore[arg-type]
+            ends = [at for name in upper for at in sorted(place[target] for target in below.get(name, ()))]
             count += sum(a > b for number, a in enumerate(ends) for b in ends[number + 1 :])
         return count
 
@@ -192,7 +194,7 @@ def _across(rows: list[list[Name]], lines: list[list[Name]]) -> dict[Name, float
             }
             # From the left nobody is pushed further than needed, from the right neither: the mean keeps both honest.
             from_left, from_right = dict(wanted), dict(wanted)
-            for before, name in zip(row, row[1:], strict=False):
+            for before, name in pairwise(row):
                 from_left[name] = max(wanted[name], from_left[before] + apart(before, name))
             for name, after in zip(row[-2::-1], row[:0:-1], strict=False):
                 from_right[name] = min(wanted[name], from_right[after] - apart(name, after))

@@ -12,7 +12,16 @@ import click
 
 from netstack.cli.rates import bits
 
-__all__ = ["Seconds", "amount", "as_json", "clean", "flow_rows", "instance_option", "instance_options", "table"]
+__all__ = [
+    "Seconds",
+    "amount",
+    "as_json",
+    "clean",
+    "flow_rows",
+    "instance_option",
+    "instance_options",
+    "table",
+]
 
 WIDE = 1000  # columns, where it is not a terminal that reads
 

@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as err:
         _complain(_reason(err))
         return 1
-    except UnicodeEncodeError as err:  # an argument with bytes that are no text; a command's own may have them
+    except UnicodeEncodeError as err:
+        # An argument with bytes that are no text, where text is needed.
         _complain(f"{err.object!r} is not UTF-8")
         return USAGE
     except KeyboardInterrupt:

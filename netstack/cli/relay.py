@@ -88,6 +88,12 @@ class Relay:
             os.set_inheritable(fd, False)
             return fd, fd, vif
 
+    def trouble(self, err: OSError | NetstackError) -> str:
+        """The sentence for a session that did not come about."""
+        if isinstance(err, OSError) and type(err) is not ConnectionError:  # which is what the handshake says
+            return f"{self._target} cannot be reached: {err.strerror or err}"
+        return str(err)
+
     def _socket(self) -> socket.socket:
         t = self._target
         kind = socket.SOCK_SEQPACKET if KINDS[t.kind] == "packet" else socket.SOCK_STREAM
@@ -186,9 +192,11 @@ def run(relay: Relay, once: bool) -> int:
                 ended = relay.session()
                 complained = ""
             except (OSError, NetstackError) as err:
-                if once or relay.stopped:
+                text = relay.trouble(err)
+                if isinstance(err, NetstackError) and (once or relay.stopped):
                     raise
-                text = str(err)
+                if once or relay.stopped:
+                    raise NetstackError(text) from None
                 if text != complained:  # one line, not one a second
                     log.warning("%s: trying again every %g s", text, RETRY_SECONDS)
                 complained = text
@@ -250,7 +258,12 @@ def relay_command(
     kind, colon, name = tap.partition(":")
     if not colon:
         kind, name = "tap", tap
-    if kind != "tap" or not 1 <= len(os.fsencode(name)) <= 15 or "/" in name or any(c.isspace() for c in name):
+    if (
+        kind != "tap"
+        or not 1 <= len(os.fsencode(name)) <= 15
+        or "/" in name
+        or any(c.isspace() for c in name)
+    ):
         raise ConfigError(f"{tap!r} is not tap:NAME")
     target = parse_target(connect)
     try:

@@ -5,16 +5,16 @@ Theory of operation
     (requests of clients of ``--socks``) and ``loop`` (the asyncio loop in which both run). All else stands on top of a
     gateway.
 
-    The API is HTTP with JSON over a Unix socket. ``routes`` has its operations as data; ``api`` serves them with aiohttp,
-    in a thread and a loop of its own, so that a slow client holds up neither packets nor the gateway's control thread;
-    ``operations`` answers them in worker threads; ``answers`` are the messages as types, of which ``openapi`` makes the
-    description that it gives of itself. ``streams`` and ``captures`` are the requests that go on when their answer has
-    begun, ``metrics`` is the same knowledge in Prometheus' format, ``refused`` is how a request fails, and ``guard`` what
-    one client may cost. ``vpnkit`` and ``gvproxy`` answer other programs' clients on the same socket; ``ninep`` and
-    ``port9p`` are VPNKit's ports over 9P.
+    The API is HTTP with JSON over a Unix socket. ``routes`` has its operations as data; ``api`` serves them with
+    aiohttp, in a thread and a loop of its own, so that a slow client holds up neither packets nor the gateway's control
+    thread; ``operations`` answers them in worker threads; ``answers`` are the messages as types, of which ``openapi``
+    makes the description that it gives of itself. ``streams`` and ``captures`` are the requests that go on when their
+    answer has begun, ``metrics`` is the same knowledge in Prometheus' format, ``refused`` is how a request fails, and
+    ``guard`` what one client may cost. ``vpnkit`` and ``gvproxy`` answer other programs' clients on the same socket;
+    ``ninep`` and ``port9p`` are VPNKit's ports over 9P.
 
-    ``instances`` says where sockets lie and who may reach them; ``client`` is the other end, without aiohttp. ``notify``
-    tells the service manager, the log and whoever gave a descriptor.
+    ``instances`` says where sockets lie and who may reach them; ``client`` is the other end, without aiohttp.
+    ``notify`` tells the service manager, the log and whoever gave a descriptor.
 
 May import
     ``gateway`` and everything below it; ``listeners`` only ``link``, ``loop`` only ``services``, ``socks`` what a proxy

@@ -6,8 +6,8 @@ Theory of operation
     socket (endpoint-independent mapping), a ping flow joins an identifier to a ping socket, and a DNS query
     that neither the table of names nor the cache answers goes to a name server, through one of that server's sockets or
     by the control plane's hands (``dns_flow``, ``dns_servers``, ``dns_cache``). Frames to the guests go into the sink
-    that the engine has given; messages to the control plane go into the mailbox. Where the host side of a TCP flow is to
-    come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as *pending* until
+    that the engine has given; messages to the control plane go into the mailbox. Where the host side of a TCP flow is
+    to come from Python (a service of the gateway, a proxy, a replaceable dialler), the flow waits as *pending* until
     ``tcp_host_attach`` brings a descriptor: any connected stream will do. A program that has begun a connection itself
     (a proxy's handshake) hands it over with ``tcp_host_replace``, and is out of the way.
 

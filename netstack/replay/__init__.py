@@ -34,8 +34,8 @@ Invariants
     - Memory is bounded by the capture's size; a stack that does not come to rest is stopped and said to be so.
 
 Tests
-    ``tests/replay``: captures made there with single faults, those in ``pcaps/``, and those of a folder ``shared/pcaps``
-    beside the project where there is one.
+    ``tests/replay``: captures made there with single faults, those in ``pcaps/``, and those of a folder
+    ``shared/pcaps`` beside the project where there is one.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Purpose
     A guest asks the gateway for an address (:mod:`.dhcp4`, :mod:`.dhcp4_options`) and for names (:mod:`.dns` over UDP,
     :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`, which :mod:`.dns_lookup` reads for the
     gateway itself). A table is made of names as users write them (:mod:`.dns_names`, :mod:`.added_names`,
-    :mod:`.hosts_file`); who a DHCP client is and what it has say :mod:`.dhcp4_clients` and :mod:`.dhcp4_leases`. Which servers know the names that are not ours says the user (:mod:`.dns_servers`) or the host
-    (:mod:`.resolv_conf`, :mod:`.host_resolvers`); some are asked over TLS (:mod:`.dns_tls`), and
-    some are functions of a program (:mod:`.dns_hook`).
+    :mod:`.hosts_file`); who a DHCP client is and what it has say :mod:`.dhcp4_clients` and :mod:`.dhcp4_leases`.
+    Which servers know the names that are not ours says the user (:mod:`.dns_servers`) or the host
+    (:mod:`.resolv_conf`, :mod:`.host_resolvers`); some are asked over TLS (:mod:`.dns_tls`), and some are functions of
+    a program (:mod:`.dns_hook`).
     Programs of the host ask for connections into the network (:mod:`.socks`).
 
 Imports

@@ -85,4 +85,3 @@ def transition_allowed(source: str, target: str) -> bool:
         ValueError: no such state.
     """
     return tcp_transition_allowed(STATES.index(source), STATES.index(target))
-

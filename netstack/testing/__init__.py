@@ -12,8 +12,8 @@ Purpose and imports. Nothing of it is needed to run netstack. It may import ever
 ``cli``; of netstack's only ``cli`` (its demo) imports it. Imports are lazy, so that a test which needs no gateway does
 not load one, and pytest starts no slower for the plugin.
 
-Invariants. The guest's TCP is :mod:`netstack.tcp` as well, so that what it shows of the gateway's is confirmed elsewhere,
-against the kernel's (``tests/e2e``). Namespaces and devices are gone when whoever made them has ended.
+Invariants. The guest's TCP is :mod:`netstack.tcp` as well, so that what it shows of the gateway's is confirmed
+elsewhere, against the kernel's (``tests/e2e``). Namespaces and devices are gone when whoever made them has ended.
 
 Tests. ``tests/testing``, and most other tests by using it.
 """

@@ -39,7 +39,7 @@ _STRINGS = frozenset((16, 99))  # TXT, SPF
 _PREFERENCE_AND_NAME = frozenset((15, 18, 21, 36))  # MX, AFSDB, RT, KX
 _SOA_NUMBERS = 5
 # What a value is written as, of types whose value is numbers and a name.
-_FORMS = MappingProxyType({15: "NUMBER NAME", 33: "PRIORITY WEIGHT PORT NAME"})
+_FORMS = MappingProxyType({15: "PREFERENCE NAME", 33: "PRIORITY WEIGHT PORT TARGET"})
 
 
 def type_number(kind: str | int) -> int:

@@ -105,9 +105,7 @@ def test_a_full_disk_is_no_verdict(
 
 
 @pytest.mark.parametrize("option", ["--out", "--junit"])
-def test_a_capture_is_not_written_over(
-    capture: str, option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_capture_is_not_written_over(capture: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = Path(capture).read_bytes()
     assert main(["replay", option, capture, capture]) == 2
     assert Path(capture).read_bytes() == before

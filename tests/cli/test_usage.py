@@ -12,6 +12,8 @@ import pytest
 from netstack import __version__
 from netstack.cli import main as entry
 from netstack.errors import ConfigError, NetstackError, SandboxError
+from netstack.testing.lab import Lab
+from netstack.testing.namespace import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +73,6 @@ def test_help(arguments: list[str], words: list[str]) -> None:
         (["attach", "--netns", "x", "--ifname", "much-too-long-name"], 2, "not the name of an interface"),
         (["attach", "--netns", "x", "--ifname", "a/b"], 2, "not the name of an interface"),
         (["attach", "--netns", "x", "--ready-fd", "977"], 2, "977 is not an open descriptor"),
-        (["attach", "--netns", "x", "--ready-fd", "0"], 2, "descriptor 0 is not open for writing"),
         (["relay", "tap:t", "--connect", "stdio", "--ready-fd", "-1"], 2, "-1 is not an open descriptor"),
         (["relay", "tap:\udcff" * 9, "--connect", "stdio"], 2, "is not tap:NAME"),
         (["demo", "--seconds", "0"], 2, "--seconds"),
@@ -91,6 +92,43 @@ def test_errors_are_one_sentence(arguments: list[str], status: int, words: str) 
     assert done.stderr.startswith("netstack: ")
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("command", [["attach", "--netns", "x"], ["relay", "tap:t", "--connect", "stdio"]])
+def test_a_ready_descriptor_that_cannot_be_written_to(command: list[str]) -> None:
+    with open(os.devnull, "rb") as only_read:
+        done = subprocess.run(
+            [sys.executable, "-m", "netstack", *command, "--ready-fd", "0"],
+            cwd=ROOT,
+            stdin=only_read,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert "descriptor 0 is not open for writing" in done.stderr
+
+
+@pytest.mark.netns
+def test_relay_says_where_nobody_is(tmp_path: Path) -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
+    place = f"qemu:{tmp_path}/q.sock"
+    with Lab() as lab:
+        done = lab.guest.run(
+            sys.executable,
+            "-m",
+            "netstack",
+            "relay",
+            "tap:t",
+            "--connect",
+            place,
+            "--once",
+            check=False,
+            cwd=ROOT,
+        )
+    assert done.returncode == 1
+    assert done.stderr == f"netstack: {place} cannot be reached: No such file or directory\n"
 
 
 def test_nothing_asked_shows_help() -> None:

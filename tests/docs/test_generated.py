@@ -79,7 +79,9 @@ def test_every_command_and_option_is_there() -> None:
 def boxes(picture: str) -> set[str]:
     """The names that stand in a picture, which has to be XML."""
     root = ElementTree.fromstring(picture)
-    return {text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text") if not text.get("class")}
+    return {
+        text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text") if not text.get("class")
+    }
 
 
 def test_the_picture_has_every_layer_and_no_cycle() -> None:
@@ -117,4 +119,6 @@ def test_the_picture_of_the_layers_stays_in_its_frame_and_no_boxes_overlap() -> 
         for other in rects:
             if one is not other and one.get("y") == other.get("y"):
                 first, second = sorted((one, other), key=lambda rect: float(rect.get("x", "0")))
-                assert float(first.get("x", "0")) + float(first.get("width", "0")) < float(second.get("x", "0"))
+                assert float(first.get("x", "0")) + float(first.get("width", "0")) < float(
+                    second.get("x", "0")
+                )
