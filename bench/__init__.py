@@ -9,6 +9,11 @@
     python -m bench relay       a guest behind netstack relay beside one on a TAP (bench/relay.py)
     python -m bench many        64 guests that transfer at once: how evenly they are served (bench/many.py)
     python -m bench dissect     header columns of a capture, beside struct, NumPy, dpkt and scapy (bench/dissect.py)
+    python -m bench ports       published ports beside slirp4netns, requests and bulk (bench/ports.py)
+    python -m bench peer        our TCP and Linux's over bad paths, each against Linux (bench/peer.py)
+    python -m bench soak        mixed traffic for minutes or hours, and whether memory stays flat (bench/soak)
+    python -m bench.replay      frames a second of netstack replay (bench/replay.py)
+    ./dev bench micro           single functions (bench/micro)
 
 Numbers of one run compare with each other; numbers of two runs, or of two machines, do not.
 """

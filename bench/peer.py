@@ -4,7 +4,7 @@
                                           └─ veth ── a Linux kernel
 
 One box breaks the path of both, in the same run and with the same fate of frames: the guest's kernel talks
-through it to netstack (and the host's loopback behind it), and to another kernel. ``far_cells`` puts a second
+through it to netstack (and the host's loopback behind it), and to another kernel. ``far`` puts a second
 box between the host and a server: there the guest's goodput through netstack stands beside the host's own.
 
 Every byte is compared with a ramp, so that a lost, doubled or changed one ends the run.

@@ -6,8 +6,8 @@
 |---|---|
 | reference/configuration.md | the fields of `netstack.config.Config` and `netstack.config_file.ServiceConfig` |
 | reference/cli.md | click's commands (`netstack.cli.group`) |
-| layers.md | the table in ``tests/test_layers.py`` |
-| architecture.md | its picture of the layers only, from the same table |
+| layers.md, pictures/layers.svg | the table in ``tests/test_layers.py`` |
+| tcp-states.md, pictures/tcp-states.svg | the table in ``netstack.tcp.states`` |
 | ../README.md | its figures only, from performance.md |
 """
 
@@ -27,12 +27,15 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import drawing  # noqa: E402
 
 from netstack.cli.group import group  # noqa: E402
 from netstack.cli.options import NETWORK_OPTIONS, network_changes  # noqa: E402
 from netstack.config import Config  # noqa: E402
 from netstack.config_file import ServiceConfig, to_toml  # noqa: E402
+from netstack.tcp.states import TRANSITIONS  # noqa: E402
 
 AGAIN = "<!-- Made by docs/generate.py: change the sources, and run it again. -->\n"
 
@@ -323,7 +326,7 @@ PARTS = {
     "engine": {"loop"},
 }
 UNDRAWN = {"errors", "log", "config_file"}  # small, and imported from everywhere
-MARKS = ("<!-- layers: made by docs/generate.py -->", "<!-- layers: end -->")
+LOWEST = ("wire", "storage", "host")
 
 
 def layer_table() -> dict[str, set[str]]:
@@ -336,8 +339,8 @@ def layer_table() -> dict[str, set[str]]:
     return {name: set(may) for name, may in module.MAY_IMPORT.items()}
 
 
-def picture() -> str:
-    """A Mermaid picture of the layers: an arrow to each that may be imported, unless another way leads there."""
+def layer_arrows() -> dict[str, list[str]]:
+    """A layer to those that it may import, but for those to which another way leads."""
     whole = {part: layer for layer, parts in PARTS.items() for part in parts}
     graph: dict[str, set[str]] = {}
     for name, may in layer_table().items():
@@ -355,19 +358,16 @@ def picture() -> str:
                 reach(target, seen)
         return seen
 
-    lines = ["```mermaid", "flowchart TD"]
+    arrows = {}
     for node, targets in graph.items():
         further = {x for target in targets for x in reach(target, set()) if x != target}
-        lines += [f"    {node} --> {target}" for target in sorted(targets - further)]
-    return "\n".join([*lines, "```"])
+        arrows[node] = sorted(targets - further)
+    return arrows
 
 
-def architecture_page() -> str:
-    """architecture.md, which is written by hand, with the picture as it has to be."""
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return f"{before}{MARKS[0]}\n{picture()}\n{MARKS[1]}{after}"
+def layers_picture() -> str:
+    """pictures/layers.svg"""
+    return drawing.layered(layer_arrows(), LOWEST, "Who may import whom")
 
 
 def layers_page() -> str:
@@ -378,7 +378,7 @@ def layers_page() -> str:
         "",
         "The table that `tests/test_layers.py` holds as data and compares with every `import` and `cimport`. A",
         "layer is a folder of `netstack/` or a file directly in it. Each may import itself and `errors`. A name",
-        "with a dot is one module. The picture is in [architecture](architecture.md).",
+        "with a dot is one module. The picture is in [architecture](architecture.md#the-house).",
         "",
         "| module | may import |",
         "|---|---|",
@@ -386,6 +386,47 @@ def layers_page() -> str:
     for name, allowed in layer_table().items():
         text = "everything" if "*" in allowed else ", ".join(f"`{x}`" for x in sorted(allowed)) or "nothing"
         lines.append(f"| `{name}` | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+# ---- TCP's states ---------------------------------------------------------------------------------------------
+
+# Where each stands, much as in RFC 9293 section 3.3.2. CLOSED is there twice: before a connection and after it.
+PLACES = {
+    "CLOSED": (440, 26), "LISTEN": (140, 110), "SYN-SENT": (740, 180), "SYN-RECEIVED": (140, 220),
+    "ESTABLISHED": (440, 310), "FIN-WAIT-1": (140, 400), "CLOSE-WAIT": (740, 400), "FIN-WAIT-2": (140, 500),
+    "CLOSING": (440, 460), "LAST-ACK": (740, 500), "TIME-WAIT": (140, 600), "CLOSED again": (740, 600),
+}  # fmt: skip
+TO_THE_END = ("LAST-ACK", "TIME-WAIT")  # states from which CLOSED is where a connection was to come
+
+
+def states_picture() -> str:
+    """pictures/tcp-states.svg"""
+    arrows = [
+        (source, f"{target} again" if target == "CLOSED" else target, why)
+        for source, target, why in TRANSITIONS
+        if target != "CLOSED" or source in TO_THE_END
+    ]
+    return drawing.placed(PLACES, arrows, "The states of a TCP connection")
+
+
+def states_page() -> str:
+    """tcp-states.md"""
+    lines = [
+        AGAIN,
+        "# The states of a TCP connection",
+        "",
+        "The table that the code asks (`netstack/tcp/states.pyx`): a connection changes its state along these",
+        "lines and no others. The names are those of RFC 9293.",
+        "",
+        "![The states, and what leads from one to another](pictures/tcp-states.svg)",
+        "",
+        "What ends a connection early (RST, time-out, abort, ICMP errors) is in the table only.",
+        "",
+        "| from | to | when |",
+        "|---|---|---|",
+        *(f"| {source} | {target} | {why} |" for source, target, why in TRANSITIONS),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -435,7 +476,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration_page,
     "reference/cli.md": cli_page,
     "layers.md": layers_page,
-    "architecture.md": architecture_page,
+    "pictures/layers.svg": layers_picture,
+    "tcp-states.md": states_page,
+    "pictures/tcp-states.svg": states_picture,
     "../README.md": readme,
 }
 

@@ -24,6 +24,32 @@ MAX_SNAPLEN = 262144
 
 MAX_TRANSPARENT = 16  # ports of each kind that are taken to the proxy
 
+_FLOWS = (1, 1 << 24, " flows")
+_SECONDS = (0, 10**9, " seconds")
+#: What numbers may be: the least, the most, and what they count.
+RANGES: dict[str, tuple[int, int, str]] = {
+    "mtu": (576, 65535, " bytes"),
+    "names_ttl": (0, 86400, " seconds"),
+    "lease_seconds": (1, 0xFFFFFFFF, " seconds"),
+    "pcap_snaplen": (0, MAX_SNAPLEN, " bytes"),
+    "max_tcp_flows": _FLOWS,
+    "max_udp_flows": _FLOWS,
+    "max_ping_flows": _FLOWS,
+    "udp_idle_one_way": _SECONDS,
+    "udp_idle_two_way": _SECONDS,
+    "dns_timeout": _SECONDS,
+    "dns_cache": (0, 1 << 20, " answers"),
+    "busy_poll_us": (0, 1000, " µs"),
+    "connect_timeout": _SECONDS,
+    "tcp_buffer_max": (1, 1 << 30, " bytes"),
+    "tcp_memory": (1, 1 << 50, " bytes"),
+    "tcp_keepalive": _SECONDS,
+    "outbound_mark": (0, 0xFFFFFFFF, ""),
+}
+
+#: By the numbers of ``tcp_congestion`` in tcp/block.pxd.
+CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
+
 #: What a guest's source address must be: its own by a lease or a static one, not another live guest's, or anything.
 SOURCE_RULES = {"any": 0, "first": 1, "held": 2}
 
@@ -105,9 +131,9 @@ class Config:
     transparent_https_ports: tuple[int, ...] = (443,)  #: the same, for the HTTPS proxy
     allow_host: tuple[str, ...] = ()  #: if any: the only hosts that guests reach by HTTP and HTTPS
     allow_url: tuple[str, ...] = ()  #: URLs that they reach besides, such as http://example.com/files
-    #: bad path of every TAP from the guest, such as "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
+    #: bad path of every link, for what guests send: "loss=1%,delay=20ms±5ms,reorder=0.5%,rate=10mbit"; "" = good
     impair_up: str = ""
-    impair_down: str = ""  #: the same to the guest
+    impair_down: str = ""  #: the same for what guests receive
     outbound_mark: int = 0  #: SO_MARK of outgoing sockets
     outbound_interface: str = ""  #: SO_BINDTODEVICE of outgoing sockets, but for those to the loopback
     outbound_address: str = (
@@ -127,10 +153,15 @@ class Config:
             raise ConfigError(f"first_guest {self.first_guest} lies behind last_guest {self.last_guest}")
         if self.host_alias == self.gateway:
             raise ConfigError(f"host_alias and gateway are both {self.gateway}: they must differ")
-        if not 576 <= self.mtu <= 65535:
-            raise ConfigError(f"mtu {self.mtu} is out of range: it may be 576 to 65535 bytes")
-        if self.tcp_congestion not in ("cubic", "reno", "none"):
-            raise ConfigError(f"tcp_congestion {self.tcp_congestion!r} is unknown: use cubic, reno or none")
+        for key, (least, most, unit) in RANGES.items():
+            value = getattr(self, key)
+            if not least <= value <= most:  # so is what is not a number
+                raise ConfigError(f"{key} {value} is out of range: it may be {least} to {most}{unit}")
+        if self.tcp_congestion not in CONGESTION:
+            *others, last = CONGESTION
+            raise ConfigError(
+                f"tcp_congestion {self.tcp_congestion!r} is unknown: use {', '.join(others)} or {last}"
+            )
         if self.source_check not in SOURCE_RULES:
             raise ConfigError(f"source_check {self.source_check!r} is unknown: use held, first or any")
         self._check_capture()
@@ -142,23 +173,10 @@ class Config:
             ports = getattr(self, key)
             if len(ports) > MAX_TRANSPARENT or not all(1 <= port <= 65535 for port in ports):
                 raise ConfigError(f"{key} may be up to {MAX_TRANSPARENT} ports from 1 to 65535")
-        for key in ("max_tcp_flows", "max_udp_flows", "max_ping_flows", "tcp_buffer_max", "lease_seconds"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"{key} {getattr(self, key)} must be positive")
-        if not 0 <= self.dns_cache <= 1 << 20:
-            raise ConfigError(f"dns_cache {self.dns_cache} is out of range: it may be 0 to {1 << 20} answers")
-        if not 0 <= self.busy_poll_us <= 1000:
-            raise ConfigError(f"busy_poll_us {self.busy_poll_us} is out of range: it may be 0 to 1000 µs")
-        if not 0 <= self.names_ttl <= 86400:
-            raise ConfigError(f"names_ttl {self.names_ttl} is out of range: it may be 0 to 86400 seconds")
         if len(self.outbound_interface.encode()) > 15:
             raise ConfigError(f"outbound_interface {self.outbound_interface!r} is too long: 15 bytes at most")
         if self.outbound_address:
             self._address("outbound_address", self.outbound_address)
-        if not 0 <= self.outbound_mark <= 0xFFFFFFFF:
-            raise ConfigError(
-                f"outbound_mark {self.outbound_mark} is out of range: it may be 0 to {0xFFFFFFFF}"
-            )
         parse_mac("gateway_mac", self.gateway_mac)
 
     def _check_capture(self) -> None:
@@ -168,10 +186,6 @@ class Config:
                 raise ConfigError(
                     "a ring needs names for its files: give FILE instead of -, or leave out the ring"
                 )
-        if not 0 <= self.pcap_snaplen <= MAX_SNAPLEN:
-            raise ConfigError(
-                f"pcap_snaplen {self.pcap_snaplen} is out of range: it may be 0 to {MAX_SNAPLEN} bytes"
-            )
         for key in ("ring", "snaplen", "filter", "wire_frames"):
             if getattr(self, f"pcap_{key}") and not self.pcap:
                 raise ConfigError(f"pcap_{key} is about a capture: give pcap (--pcap FILE) as well")

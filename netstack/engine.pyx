@@ -325,10 +325,6 @@ cdef class Engine:
             except ValueError:          # it has been closed meanwhile
                 pass
 
-    def set_upstreams(self, upstreams: list) -> None:
-        """The name servers for everything, as (address, port) in order: ``set_dns_routes`` without zones."""
-        self.set_dns_routes([("", [(address, port, 0) for address, port in upstreams])] if upstreams else [])
-
     def set_dns_routes(self, routes: list) -> None:
         """Which name servers know what: (zone, servers) pairs, the zone "" being everything else.
 

@@ -202,7 +202,8 @@ class Forwards:
             if self._seen.get(path, ()) is None:
                 return None
             self._seen[path] = None
-            self._warn(f"the forwards in {path} are taken away, since it cannot be read: {err}")
+            why = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
+            self._warn(f"the forwards in {path} are taken away, since it cannot be read: {why}")
             return "[]"
         self._seen[path] = state
         return text

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .capturing import CaptureMethods
-from .config import SOURCE_RULES, Config, parse_mac
+from .config import CONGESTION, SOURCE_RULES, Config, parse_mac
 from .engine import Engine
 from .errors import NetstackError
 from .guests import GuestMethods
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway", "start"]
 
-CONGESTION = {"cubic": 0, "reno": 1, "none": 2}
 MAX_DNS_QUERIES = 1024
 WATCH_MILLISECONDS = 1000  # how often files are looked at
 TIME_WAIT_SECONDS = 15  # twice a segment lifetime on a virtual wire, generously

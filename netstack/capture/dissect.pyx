@@ -441,12 +441,6 @@ cdef class Dissector:
         return self.p.number
 
     @property
-    def link_types(self):
-        """Those of the file's interfaces so far."""
-        cdef uint32_t i
-        return [self.p.records.interfaces[i].link_type for i in range(self.p.records.n_interfaces)]
-
-    @property
     def refused(self):
         """Frames that belong to no conversation because there were too many."""
         return 0 if self.p.conversations == NULL else self.p.conversations.refused

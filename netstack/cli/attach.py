@@ -18,18 +18,11 @@ from netstack.cli.options import (
     print_summary,
     publishing,
     require_linux,
+    tell_ready,
+    to_write_to,
 )
 
 __all__ = ["command"]
-
-
-def _descriptor(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
-    if value is not None:
-        try:
-            os.fstat(value)
-        except (OSError, OverflowError):
-            raise click.BadParameter(f"{value} is not an open descriptor", ctx, parameter) from None
-    return value
 
 
 @click.command(
@@ -49,7 +42,7 @@ Examples:
 @click.option(
     "--ready-fd",
     type=int,
-    callback=_descriptor,
+    callback=to_write_to,
     metavar="N",
     help="Write a line with 1 to this descriptor when the network is there, and close it.",
 )
@@ -91,8 +84,7 @@ def attach(
     try:
         with control_api(gateway, api, "attach"), publishing(gateway, sockets):
             if ready_fd is not None:
-                os.write(ready_fd, b"1\n")
-                os.close(ready_fd)
+                tell_ready(ready_fd)
             if verbose:
                 click.echo(
                     f"netstack: {tap.name} in {netns} is served; its name server is {config.gateway}",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netstack.cli.instance import as_json, instance_options
+from netstack.cli.instance import Seconds, as_json, instance_options
 from netstack.errors import ConfigError, NetstackError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ Examples:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 1e9),
+    type=Seconds(0, 1e9),
     default=0.0,
     metavar="N",
     help="End after this time; 0 = with Ctrl-C.",

@@ -10,7 +10,7 @@ import threading
 
 import click
 
-from netstack.cli.instance import instance_option
+from netstack.cli.instance import Seconds, instance_option
 from netstack.errors import NetstackError
 
 __all__ = ["command", "join"]
@@ -34,7 +34,7 @@ Examples:
 @click.option(
     "-w",
     "--timeout",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=Seconds(0, 3600, min_open=True),
     metavar="SECONDS",
     help="Give up connecting after so long, instead of when TCP does.",
 )
@@ -48,7 +48,7 @@ def connect(place: str, timeout: float | None, instance: str | None) -> int:
     from netstack.control.client import choose
 
     guest, colon, port = place.rpartition(":")
-    if not colon or not port.isdecimal() or not 1 <= int(port) <= 65535:
+    if not colon or not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:
         raise click.BadParameter(f"{place!r} is not GUEST:PORT", param_hint="GUEST:PORT")
     wanted = {"guest": guest, "port": int(port), "timeout": timeout}
     channel, fd = choose(instance).descriptor("/v1/connect", wanted)

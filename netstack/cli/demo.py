@@ -14,6 +14,7 @@ import click
 
 from netstack.cli.demo_guest import STEPS, Plan, take_steps
 from netstack.cli.demo_host import HostServices
+from netstack.cli.instance import Seconds
 from netstack.cli.options import add_guest, guest_interface
 from netstack.config import Config
 from netstack.errors import SandboxError
@@ -31,7 +32,7 @@ FINISH_SECONDS = 5.0  # for the host to see the end of what the guest has finish
 @click.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 60),
+    type=Seconds(0.1, 60),
     default=2.0,
     show_default=True,
     help="Length of each bulk transfer.",

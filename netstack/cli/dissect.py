@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from netstack.cli.outputs import UNWRITABLE, refuse_input
 from netstack.errors import ConfigError, WireError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which no reading ends with
 LONG = 32 << 20  # bytes of input from which a progress bar is shown
 TABLE = (
     "number", "time", "length", "layers", "ip_src", "ip_dst", "ip6_src", "ip6_dst", "eth_src", "eth_dst", "ethertype",
@@ -114,6 +113,8 @@ class _Run:
             raise click.UsageError("--dask makes --parquet, --flows or both of them, of all frames")
         if count and (flows or plot):
             raise click.UsageError("--count is for frames and --stats")
+        for option, path in (("--out", out), ("--plot", plot)):
+            refuse_input(option, path, self.paths)
 
     def run(self) -> int:
         """Does what the options say; the exit status."""

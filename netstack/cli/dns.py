@@ -8,10 +8,9 @@ from urllib.parse import quote, urlencode
 import click
 
 from netstack.cli.instance import as_json, instance_options, table
+from netstack.services.added_names import KINDS
 
 __all__ = ["command"]
-
-KINDS = ("A", "AAAA", "CNAME", "TXT", "MX", "SRV", "PTR", "NS")
 
 
 def _show(names: list[dict[str, Any]]) -> None:
@@ -39,11 +38,11 @@ Examples:
   netstack dns add _http._tcp.internal SRV '0 5 80 web.internal'""",
 )
 @click.argument("name")
-@click.argument("kind", metavar="TYPE", type=click.Choice(KINDS, case_sensitive=False))
+@click.argument("kind", metavar="|".join(KINDS), type=click.Choice(KINDS, case_sensitive=False))
 @click.argument("value")
 @instance_options
 def add(name: str, kind: str, value: str, instance: str | None, in_json: bool) -> int:
-    """Add a record: TYPE is A, AAAA, CNAME, TXT, MX, SRV, PTR or NS, VALUE as in zone files."""
+    """Add a record, of a type and with a value as in zone files."""
     from netstack.control.client import choose
 
     body = {"name": name, "type": kind.upper(), "value": value}

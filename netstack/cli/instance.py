@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,9 +12,29 @@ import click
 
 from netstack.cli.rates import bits
 
-__all__ = ["amount", "as_json", "clean", "flow_rows", "instance_option", "instance_options", "table"]
+__all__ = [
+    "Seconds",
+    "amount",
+    "as_json",
+    "clean",
+    "flow_rows",
+    "instance_option",
+    "instance_options",
+    "table",
+]
 
 WIDE = 1000  # columns, where it is not a terminal that reads
+
+
+class Seconds(click.FloatRange):
+    """A time in a range. click's own takes "nan" as well, which is in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number of the text."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a time in seconds", param, ctx)
+        return seconds
 
 
 def instance_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netstack.cli.instance import Seconds
 from netstack.errors import NetstackError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def tick_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "-i",
         "--interval",
-        type=click.FloatRange(0.1, 3600),
+        type=Seconds(0.1, 3600),
         default=1.0,
         show_default=True,
         metavar="SECONDS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import os
 import sys
 from types import ModuleType
@@ -29,14 +30,20 @@ def program() -> NoReturn:
     when it returns, so that the interpreter need not take itself apart.
     """
     gc.disable()  # each command enables it again when it has started
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files are bytes, and not every terminal has every letter: neither is a reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with closed_behind():
         status = main()
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-    except OSError:  # nobody reads it
+    except BrokenPipeError:  # nobody reads it
         status = status or 1
+    except OSError as err:
+        status = status or 1
+        _complain(_reason(err))
     os._exit(status)
 
 
@@ -47,14 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NetstackError as err:
         _complain(str(err))
         return err.exit_code
-    except (
-        BrokenPipeError
-    ):  # whoever read our output has gone; the interpreter must not complain about it either
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain about it either.
         sys.stderr = sys.stdout = None
         return 1
     except OSError as err:
-        _complain(f"{err.filename}: {err.strerror}" if err.filename else str(err.strerror or err))
+        _complain(_reason(err))
         return 1
+    except UnicodeEncodeError as err:
+        # An argument with bytes that are no text, where text is needed.
+        _complain(f"{err.object!r} is not UTF-8")
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -92,6 +102,14 @@ class _Later(ModuleType):
 
 def _put_off(name: str) -> None:
     sys.modules.setdefault(name, _Later(name))
+
+
+def _reason(err: OSError) -> str:
+    """What the system has refused, and of what."""
+    from netstack.cli.outputs import UNWRITABLE
+
+    where = err.filename or ("standard output" if err.errno in UNWRITABLE else "")
+    return f"{where}: {err.strerror}" if where else str(err.strerror or err)
 
 
 def _complain(text: str) -> None:

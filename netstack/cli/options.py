@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    import click
+
     from netstack.config import Config
     from netstack.gateway import Gateway
     from netstack.sandbox import Interface, Tap
@@ -34,6 +36,8 @@ __all__ = [
     "print_summary",
     "publishing",
     "require_linux",
+    "tell_ready",
+    "to_write_to",
 ]
 
 MTU_RANGE = (576, 65521)  # to what netstack.sandbox.MAX_MTU says
@@ -479,6 +483,34 @@ def publishing(
         print(f"netstack: {text}", file=sys.stderr, flush=True)
 
     return PublishAll(gateway, NamespacePorts(*sockets, lambda: gateway.guest_address("")), say)
+
+
+def to_write_to(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """Refuses what is no descriptor, or none that can be written to: click's callback of ``--ready-fd``."""
+    import fcntl
+    import os
+
+    import click
+
+    if value is not None:
+        try:
+            flags = fcntl.fcntl(value, fcntl.F_GETFL)
+        except (OSError, OverflowError, ValueError):
+            raise click.BadParameter(f"{value} is not an open descriptor", ctx, parameter) from None
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            raise click.BadParameter(f"descriptor {value} is not open for writing", ctx, parameter)
+    return value
+
+
+def tell_ready(fd: int) -> None:
+    """Writes a line with 1 to a ready descriptor, and closes it. That nobody waits any more ends nothing."""
+    import os
+    from contextlib import suppress
+
+    with suppress(OSError):
+        os.write(fd, b"1\n")
+    with suppress(OSError):
+        os.close(fd)
 
 
 def require_linux(command: str) -> None:

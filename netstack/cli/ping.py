@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from netstack.cli.instance import instance_options
+from netstack.cli.instance import Seconds, instance_options
 
 __all__ = ["command"]
 
@@ -64,7 +64,7 @@ Examples:
 @click.option(
     "-i",
     "--interval",
-    type=click.FloatRange(0.01, 3600),
+    type=Seconds(0.01, 3600),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -82,7 +82,7 @@ Examples:
 @click.option(
     "-W",
     "--timeout",
-    type=click.FloatRange(0, 10, min_open=True),
+    type=Seconds(0, 10, min_open=True),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

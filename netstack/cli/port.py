@@ -55,8 +55,8 @@ def rm(which: str, instance: str | None, in_json: bool) -> int:
     client = choose(instance)
     ports = client.ask("GET", "/v1/ports")["ports"]
     # A bare number is an ID: as a SPEC it would be a port of the guest, which need not be the only one.
-    key, value = ("id", int(which)) if which.isdecimal() else ("spec", which)
-    found = [p for p in ports if p[key] == value]
+    key = "id" if which.isdecimal() else "spec"
+    found = [p for p in ports if str(p[key]) == which]
     if not found:
         raise InstanceError(f"no port is published as {which}: see netstack port list")
     client.ask("DELETE", f"/v1/ports/{found[0]['id']}")

@@ -10,15 +10,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import click
 
-from netstack.cli.options import require_linux
+from netstack.cli.options import MTU_RANGE, require_linux, tell_ready, to_write_to
 from netstack.errors import ConfigError, NetstackError, SandboxError
-from netstack.link.spec import KINDS, LinkSpec, parse_target
+from netstack.link.spec import KINDS, TARGETS, LinkSpec, parse_target
 
 if TYPE_CHECKING:
     from netstack.link.hyperkit import Vif
@@ -89,6 +88,12 @@ class Relay:
             os.set_inheritable(fd, False)
             return fd, fd, vif
 
+    def trouble(self, err: OSError | NetstackError) -> str:
+        """The sentence for a session that did not come about."""
+        if isinstance(err, OSError) and type(err) is not ConnectionError:  # which is what the handshake says
+            return f"{self._target} cannot be reached: {err.strerror or err}"
+        return str(err)
+
     def _socket(self) -> socket.socket:
         t = self._target
         kind = socket.SOCK_SEQPACKET if KINDS[t.kind] == "packet" else socket.SOCK_STREAM
@@ -149,7 +154,7 @@ class Relay:
                 from netstack.link.pump import Pump
 
                 self._pump = Pump(self._fd, self._granted, mtu, self._stop_read)
-            if self._target.kind == "bess":
+            if KINDS[self._target.kind] == "packet":
                 self._pump.attach_messages(fd, "packets")
             else:
                 self._pump.attach_stream(fd, out_fd, self._framing)
@@ -187,9 +192,11 @@ def run(relay: Relay, once: bool) -> int:
                 ended = relay.session()
                 complained = ""
             except (OSError, NetstackError) as err:
-                if once or relay.stopped:
+                text = relay.trouble(err)
+                if isinstance(err, NetstackError) and (once or relay.stopped):
                     raise
-                text = str(err)
+                if once or relay.stopped:
+                    raise NetstackError(text) from None
                 if text != complained:  # one line, not one a second
                     log.warning("%s: trying again every %g s", text, RETRY_SECONDS)
                 complained = text
@@ -208,7 +215,6 @@ def run(relay: Relay, once: bool) -> int:
         return 0
 
 
-PLACES = "hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, vsock:CID:PORT, bess:PATH or stdio."
 READY = "Write a line with 1 to this descriptor when frames first flow, and close it."
 
 
@@ -221,19 +227,19 @@ Examples:
   netstack relay tap:tap0 --connect stdio      at the other end of two pipes: netstack serve --listen stdio:hyperkit""",
 )
 @click.argument("tap", metavar="tap:NAME")
-@click.option("--connect", required=True, metavar="PLACE", help=PLACES)
+@click.option("--connect", required=True, metavar="PLACE", help=f"{TARGETS}.")
 @click.option(
     "--uuid", "who", type=click.UUID, help="Who we are to a HyperKit server: the same gets the same address."
 )
 @click.option("--address", metavar="IP", help="The address we should like from it.")
 @click.option(
     "--mtu",
-    type=click.IntRange(576, 65521),
+    type=click.IntRange(*MTU_RANGE),
     metavar="BYTES",
     help="Instead of what the server says, or the TAP has.",
 )
 @click.option("--once", is_flag=True, help="End when the link does, and fail when there is none.")
-@click.option("--ready-fd", type=int, metavar="N", help=READY)
+@click.option("--ready-fd", type=int, callback=to_write_to, metavar="N", help=READY)
 def relay_command(
     tap: str,
     connect: str,
@@ -252,7 +258,12 @@ def relay_command(
     kind, colon, name = tap.partition(":")
     if not colon:
         kind, name = "tap", tap
-    if kind != "tap" or not 1 <= len(name.encode()) <= 15 or "/" in name:
+    if (
+        kind != "tap"
+        or not 1 <= len(os.fsencode(name)) <= 15
+        or "/" in name
+        or any(c.isspace() for c in name)
+    ):
         raise ConfigError(f"{tap!r} is not tap:NAME")
     target = parse_target(connect)
     try:
@@ -280,10 +291,7 @@ def ready(fd: int) -> Callable[[], None]:
 
     def tell() -> None:
         while waiting:
-            with suppress(OSError):
-                os.write(waiting[0], b"1\n")
-                os.close(waiting[0])
-            waiting.clear()
+            tell_ready(waiting.pop())
 
     return tell
 

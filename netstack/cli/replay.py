@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from netstack.cli.instance import amount, as_json, table
+from netstack.cli.outputs import refuse_input, writing
 from netstack.errors import ConfigError, NetstackError
 
 if TYPE_CHECKING:
@@ -24,8 +27,9 @@ class ReplayError(NetstackError):
 
 @click.command(
     "replay",
-    epilog="""\b
-Exit status: 0 when nothing is wrong, 1 when something is, 2 when a capture or an option cannot be used.
+    epilog="""Exit status: 0 when nothing is wrong, 1 when something is, 2 when a capture or an option cannot be used,
+or an output cannot be written.
+
 \b
 Examples:
   netstack replay session.pcapng
@@ -59,25 +63,40 @@ def replay(
     The frames of a guest go in when the capture has them; its peers say what the capture's peers said. No network is
     used, and the same capture gives the same result.
     """
-    from netstack.capture.pcap import PcapWriter
-
-    try:
-        writer = PcapWriter(out) if out is not None else None
-    except OSError as err:
-        raise ConfigError(f"--out {out} cannot be written: {err.strerror or err}") from None
-    try:
-        results = [one(path, guests, writer) for path in captures]
-    finally:
-        if writer is not None:
-            writer.close()
+    if out == "-":
+        raise ConfigError("--out needs a file: the verdicts go to standard output")
+    for option, path in (("--out", out), ("--junit", junit)):
+        refuse_input(option, path, captures)
+    results = replayed(captures, guests, out)
     if junit is not None:
         write_junit(junit, results)
-    if in_json:
-        as_json([result.as_dict() for result in results])
-    else:
-        for result in results:
-            show(result, quiet)
+    with writing("standard output"):
+        if in_json:
+            as_json([result.as_dict() for result in results])
+        else:
+            for result in results:
+                show(result, quiet)
+        sys.stdout.flush()
     return 1 if any(result.verdict == "wrong" for result in results) else 0
+
+
+def replayed(captures: tuple[str, ...], guests: tuple[str, ...], out: str | None) -> list[Result]:
+    """The result of each capture; what was seen goes to ``out``, which is whole when this returns."""
+    if out is None:
+        return [one(path, guests, None) for path in captures]
+    from netstack.capture.pcap import PcapWriter
+
+    with writing(f"--out {out}"):
+        writer = PcapWriter(out)
+    try:
+        results = [one(path, guests, writer) for path in captures]
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first trouble is what is told
+            writer.close()
+        raise
+    with writing(f"--out {out}"):  # a disk that is full says so now
+        writer.close()
+    return results
 
 
 def one(path: str, guests: tuple[str, ...], writer: PcapWriter | None) -> Result:
@@ -96,11 +115,8 @@ def one(path: str, guests: tuple[str, ...], writer: PcapWriter | None) -> Result
 def write_junit(path: str, results: list[Result]) -> None:
     from netstack.replay.result import junit
 
-    try:
-        with open(path, "wb") as file:
-            file.write(junit(results))
-    except OSError as err:
-        raise ConfigError(f"--junit {path} cannot be written: {err.strerror}") from None
+    with writing(f"--junit {path}"), open(path, "wb") as file:
+        file.write(junit(results))
 
 
 def show(result: Result, quiet: bool) -> None:

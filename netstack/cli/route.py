@@ -145,7 +145,7 @@ def why_no_device(err: OSError, path: str) -> str:
     """The reason, and what helps."""
     if err.errno == errno.EPERM:
         return f"it takes CAP_NET_ADMIN: run sudo netstack route add --instance {path}"
-    if err.errno == errno.EBUSY:
+    if err.errno in (errno.EBUSY, errno.EINVAL):  # a TAP that somebody has, or an interface of another kind
         return "an interface of that name is in use: choose another with --device"
     if not os.path.exists("/dev/net/tun"):
         return "/dev/net/tun is missing: run sudo modprobe tun"

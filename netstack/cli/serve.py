@@ -24,6 +24,7 @@ from netstack.cli.options import (
 from netstack.config import SOURCE_RULES
 from netstack.config_file import LOG_FORMATS, LOG_LEVELS, ServiceConfig, load, parse_guest, to_toml
 from netstack.errors import ConfigError
+from netstack.link.spec import FORMS
 
 if TYPE_CHECKING:
     from netstack.gateway import Gateway
@@ -33,10 +34,7 @@ __all__ = ["command"]
 log = logging.getLogger("netstack")
 STRICT = "held"  # the check of sources where several guests meet
 
-PLACES = (
-    "Where guests come in (can be repeated): hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, unixgram:PATH, "
-    "udp:HOST:PORT, bess:PATH, hyperkit+vsock:PORT, stdio:KIND, fd:KIND:N."
-)
+PLACES = f"Where guests come in (can be repeated): {FORMS}."
 GUEST = (
     "A static lease for a MAC, for id:CLIENT-ID (bytes such as ff:00:01, or text), or for MAC,id:CLIENT-ID "
     "(can be repeated)."

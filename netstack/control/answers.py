@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from netstack.services.added_names import KINDS
 
 __all__ = [
     "AddName",
@@ -105,11 +107,17 @@ class Reserve(Message):
     client_id: str = ""
 
 
+if TYPE_CHECKING:  # which knows literals only where they stand written
+    RecordType = str
+else:
+    RecordType = Literal[KINDS]
+
+
 class AddName(Message):
     """A DNS record in the text of zone files: ``10 mail.internal`` for MX, ``0 5 80 web.internal`` for SRV."""
 
     name: str
-    type: Literal["A", "AAAA", "CNAME", "TXT", "MX", "SRV", "PTR", "NS"]
+    type: RecordType
     value: str
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Protocol
 
-from netstack.errors import NetstackError
+from netstack.errors import ConfigError, NetstackError
 from netstack.link.hyperkit import (
     Command,
     Disconnect,
@@ -108,6 +108,10 @@ class Listeners:
             return str(spec)
         try:
             sock = inherited(spec) if spec.family == "fd" else bound(spec)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"cannot listen at {spec}: there is no folder {os.path.dirname(spec.path)}"
+            ) from None
         except OSError as err:
             raise NetstackError(f"cannot listen at {spec}: {err.strerror or err}") from None
         if spec.family == "unix":
@@ -193,7 +197,7 @@ class Listeners:
                 return
             fd = os.dup(sock.fileno())
             os.set_inheritable(fd, False)
-        if spec.kind == "bess":
+        if KINDS[spec.kind] == "packet":
             self._give(guest, fd, lambda: self._hub.admit_messages(fd, "packets", guest))
         else:
             self._give(guest, fd, lambda: self._hub.admit_stream(fd, fd, guest.framing, guest))
@@ -303,17 +307,17 @@ def inherited(spec: LinkSpec) -> socket.socket:
     """The socket behind an inherited descriptor, owned from here on.
 
     Raises:
-        NetstackError: there is none, or it cannot carry this kind.
+        ConfigError: there is none, or it cannot carry this kind.
     """
     try:
         sock = socket.socket(fileno=spec.port)
     except OSError as err:
-        raise NetstackError(f"descriptor {spec.port} is not a socket: {err.strerror}") from None
+        raise ConfigError(f"descriptor {spec.port} is not a socket: {err.strerror}") from None
     sock.set_inheritable(False)
     wanted = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET, "message": socket.SOCK_DGRAM}
     if sock.type != wanted[KINDS[spec.kind]]:
         sock.detach()
-        raise NetstackError(f"descriptor {spec.port} is a socket of another type than {spec.kind} needs")
+        raise ConfigError(f"descriptor {spec.port} is a socket of another type than {spec.kind} needs")
     return sock
 
 
@@ -364,7 +368,7 @@ def clear(spec: LinkSpec, kind: int) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise NetstackError(f"{spec.path} exists and is not a socket: give another path")
+        raise ConfigError(f"{spec.path} exists and is not a socket: give another path")
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:

@@ -117,8 +117,9 @@ class EventStream(logging.Handler):
         super().__init__(logging.INFO)
         try:
             self._fd, self._datagrams = self._open(target)
-        except OSError as err:
-            raise ConfigError(f"notify {target}: {err.strerror}") from None
+        except (OSError, OverflowError) as err:
+            why = getattr(err, "strerror", None) or "is not a descriptor"
+            raise ConfigError(f"notify {target}: {why}") from None
 
     @staticmethod
     def _open(target: str) -> tuple[int, bool]:

@@ -2,17 +2,11 @@ import os
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 CLONE_NEWNS: int
-CLONE_NEWCGROUP: int
 CLONE_NEWUTS: int
-CLONE_NEWIPC: int
 CLONE_NEWUSER: int
-CLONE_NEWPID: int
 CLONE_NEWNET: int
-MS_RDONLY: int
 MS_NOSUID: int
 MS_NODEV: int
-MS_NOEXEC: int
-MS_REMOUNT: int
 MS_BIND: int
 MS_REC: int
 MS_PRIVATE: int

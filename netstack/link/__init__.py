@@ -15,11 +15,12 @@ Purpose
     * ``hyperkit``: the handshake in front of HyperKit's frames, and its table of UUIDs, without I/O; ``spec``:
       where links come from, as text.
     * ``vnet``: the virtio header in front of a TAP's frames, and of those between relay and serve.
-    * ``pump``: a TAP joined to another link.
+    * ``pump``: a TAP joined to another link (``netstack relay``).
     * ``memory``: two queues inside the process, on virtual or real time.
     * ``impair``: a bad path as a pure queue model, used by ``memory``, ``impaired`` and by the box in
       ``netstack/testing``.
     * ``impaired``: any other link behind a bad path, each way with its own.
+    * ``stored``: frames that own their bytes, for those three. ``face``: any link as Python sees it.
 
 May import
     ``host`` and ``storage``; ``framing`` and ``coalesce`` also ``wire`` (checksums).

@@ -29,6 +29,10 @@ UNITS = {
 }
 
 
+#: The most that words without a unit can say.
+_MOST = {"queue": 0xffffffff, "ordered": 1, "seed": 0xffffffffffffffff}
+
+
 def number(word, value, units):
     """The number that a word of :meth:`Impairment.parse` stands for, in the unit that Impairment takes."""
     value = value.lower()
@@ -292,8 +296,8 @@ cdef class Impairment:
                 if jitter:
                     values["jitter"] = number(word, spread, UNITS["jitter"])
             values[name] = number(word, value, UNITS.get(name, {}))
-            if name in ("queue", "seed", "ordered"):
-                values[name] = int(values[name])
+            if name in _MOST and not 0 <= values[name] <= _MOST[name]:
+                raise ValueError(f"{name} must be 0 to {_MOST[name]}, not {value}")
         return cls(**values)
 
     def __repr__(self):

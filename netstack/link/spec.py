@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from netstack.errors import ConfigError
 
-__all__ = ["KINDS", "LinkSpec", "parse_link", "parse_target"]
+__all__ = ["FORMS", "KINDS", "TARGETS", "LinkSpec", "parse_link", "parse_target"]
 
-#: What a guest speaks: "stream" kinds are accepted connections, "message" kinds one socket for one guest.
+#: What a guest speaks: "stream" and "packet" kinds are accepted connections, "message" kinds one socket for one guest.
 KINDS = {"hyperkit": "stream", "qemu": "stream", "bess": "packet", "unixgram": "message", "udp": "message"}
 
 FORMS = (
     "hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, hyperkit+vsock:PORT, unixgram:PATH, udp:HOST:PORT, bess:PATH, "
     "stdio:KIND, fd:KIND:N or tap:NAME"
 )
+TARGETS = "hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, vsock:CID:PORT, bess:PATH or stdio"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ def _host_port(text: str, rest: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host:
         raise ConfigError(f"{text!r} needs HOST:PORT")
+    try:
+        host.encode("idna")  # as the resolver will
+    except UnicodeError:
+        raise ConfigError(f"{text!r}: {host!r} is no name of a host") from None
     return host, _number(text, port, 65535)
 
 
@@ -131,8 +136,5 @@ def parse_target(text: str) -> LinkSpec:
     if spec.family == "vsock" and not spec.host:
         raise ConfigError(f"{text!r} needs CID:PORT; CID 2 is the host")
     if spec.family in ("tap", "fd") or KINDS[spec.kind] == "message":
-        raise ConfigError(
-            f"{text!r} cannot be connected to: use hyperkit:PATH, qemu:PATH, qemu+tcp:HOST:PORT, vsock:CID:PORT, "
-            "bess:PATH or stdio"
-        )
+        raise ConfigError(f"{text!r} cannot be connected to: use {TARGETS}")
     return spec

@@ -88,7 +88,8 @@ class Finder:
         try:
             self._found = sources.from_json(sources.read_file(path)) if state else ProxySettings(offered=True)
         except (OSError, ConfigError) as err:
-            self._warn(f"the proxy settings in {path} are left as they were: {err}")
+            why = err.strerror if isinstance(err, OSError) else err
+            self._warn(f"the proxy settings in {path} are left as they were: {why}")
         else:
             self._found = replace(self._found, source=path)
 

@@ -27,14 +27,15 @@ What is judged
     is answered by silence and counted.
 
 May import
-    Everything but ``control``, ``cli`` and ``testing``.
+    ``gateway`` and what that is made of, and ``capture``; not ``control``, ``cli`` or ``testing``.
 
 Invariants
     - The same capture gives the same result, to the byte.
     - Memory is bounded by the capture's size; a stack that does not come to rest is stopped and said to be so.
 
 Tests
-    ``tests/replay``: captures made there with single faults, those in ``pcaps/``, and the shared ones where they exist.
+    ``tests/replay``: captures made there with single faults, those in ``pcaps/``, and those of a folder
+    ``shared/pcaps`` beside the project where there is one.
 """
 
 from __future__ import annotations

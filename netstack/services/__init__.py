@@ -3,9 +3,11 @@
 Purpose
     A guest asks the gateway for an address (:mod:`.dhcp4`, :mod:`.dhcp4_options`) and for names (:mod:`.dns` over UDP,
     :mod:`.dns_stream` over TCP, names in a :class:`~.dns_table.DnsTable`, which :mod:`.dns_lookup` reads for the
-    gateway itself). Which servers know the names that are not ours says the user (:mod:`.dns_servers`) or the host
-    (:mod:`.resolv_conf`, :mod:`.host_resolvers`); some are asked over TLS (:mod:`.dns_tls`), and
-    some are functions of a program (:mod:`.dns_hook`).
+    gateway itself). A table is made of names as users write them (:mod:`.dns_names`, :mod:`.added_names`,
+    :mod:`.hosts_file`); who a DHCP client is and what it has say :mod:`.dhcp4_clients` and :mod:`.dhcp4_leases`.
+    Which servers know the names that are not ours says the user (:mod:`.dns_servers`) or the host
+    (:mod:`.resolv_conf`, :mod:`.host_resolvers`); some are asked over TLS (:mod:`.dns_tls`), and some are functions of
+    a program (:mod:`.dns_hook`).
     Programs of the host ask for connections into the network (:mod:`.socks`).
 
 Imports
@@ -13,8 +15,9 @@ Imports
     service's insides.
 
 Invariants
-    - Sans-IO: messages and the time go in, replies come out. Exceptions, by name: ``resolv_conf`` reads one
-      file, ``dns_stream`` and ``dns_tls`` drive asyncio streams, ``dns_hook`` calls a function.
+    - Sans-IO: messages and the time go in, replies come out, and what files and programs say comes as text
+      (``hosts_file``, ``host_resolvers``). Exceptions, by name: ``resolv_conf`` reads one file, ``dns_stream`` and
+      ``dns_tls`` drive asyncio streams, ``dns_hook`` calls a function.
     - The engine's thread answers DNS over UDP in C, without the GIL, from an immutable table; a change is a
       new table. DHCP and DNS over TCP are policy and live in the control plane.
     - A query that is not ours goes upstream byte for byte, and so does the answer on its way back. Where no

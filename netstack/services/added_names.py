@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netstack.errors import ConfigError
-from netstack.wire.dns_data import TYPES, rdata_build, rdata_value
+from netstack.wire.dns_data import TYPES, rdata_build, rdata_value, rdata_words
 from netstack.wire.dns_name import name_from_text, name_to_text
 
 __all__ = ["KINDS", "MAX_RECORDS", "AddedNames", "record_data", "record_text"]
@@ -55,17 +55,8 @@ def _value(kind: str, text: str) -> Any:
             return text
         import shlex  # costs start-up time
 
-        return tuple(shlex.split(text))
-    if kind in ("MX", "SRV"):
-        *numbers, name = text.split()
-        if len(numbers) != (1 if kind == "MX" else 3) or not all(n.isdecimal() for n in numbers):
-            raise ValueError(
-                "it is PREFERENCE NAME"
-                if kind == "MX"
-                else "it is PRIORITY WEIGHT PORT TARGET, such as 0 5 80 web"
-            )
-        return (*map(int, numbers), name)
-    return text
+        return rdata_words(kind, shlex.split(text))
+    return rdata_words(kind, text.split())
 
 
 def record_text(kind: int | str, data: bytes) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netstack.errors import ConfigError
-from netstack.wire.dns import type_number
+from netstack.wire.dns_data import rdata_words, type_number
 from netstack.wire.dns_name import name_from_text
 
 __all__ = ["merge_names", "parse_name", "reverse_zones", "search_option"]
 
 CNAME = 5
-_ONE_NAME = frozenset(("CNAME", "PTR", "NS", "DNAME"))
-_NUMBERS = {"MX": 1, "SRV": 3}  # numbers that stand in front of the name
 MAX_REVERSE_ZONES = 128
 
 #: What a name stands for, each as `DnsTable` takes it: (type, value).
@@ -45,26 +43,10 @@ def parse_name(text: str) -> tuple[str, Records]:
         type_number(kind)
     except ValueError:
         raise ConfigError(f"name {text!r}: what follows the = is neither an address nor TYPE VALUE") from None
-    return name, [(kind, _value(text, kind, words))]
-
-
-def _value(text: str, kind: str, words: list[str]) -> Any:
-    numbers = _NUMBERS.get(kind)
-    if kind in ("TXT", "SPF") and words:
-        return tuple(words)
-    if kind in _ONE_NAME and len(words) == 1:
-        return words[0]
-    if kind in ("A", "AAAA") and len(words) == 1:
-        return words[0]
-    if numbers is not None and len(words) == numbers + 1 and all(w.isdecimal() for w in words[:numbers]):
-        return (*map(int, words[:numbers]), words[-1])
-    if numbers is None and kind not in ("TXT", "SPF", "A", "AAAA") and kind not in _ONE_NAME and words:
-        try:
-            return bytes.fromhex("".join(words))
-        except ValueError:
-            raise ConfigError(f"name {text!r}: the data of {kind} are given as hexadecimal digits") from None
-    form = {"MX": "NUMBER NAME", "SRV": "PRIORITY WEIGHT PORT NAME", "TXT": "TEXT", "SPF": "TEXT"}
-    raise ConfigError(f"name {text!r}: {kind} is written {kind} {form.get(kind, 'VALUE')}")
+    try:
+        return name, [(kind, rdata_words(kind, words))]
+    except ValueError as err:
+        raise ConfigError(f"name {text!r}: no value of type {kind}: {err}") from None
 
 
 def merge_names(*layers: Mapping[str, Iterable[tuple[str, Any]]]) -> dict[str, Records]:

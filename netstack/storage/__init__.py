@@ -1,8 +1,10 @@
-"""Storage: byte rings, range sets, object pools, timers and hash tables. No protocols, no I/O, no clock.
+"""Storage: byte rings, range sets, object pools, timers, hash tables and a queue. No protocols, no I/O, no clock.
 
 Purpose
     The containers that every layer above keeps its state in. They are C structs with ``noexcept nogil``
-    functions; a thin Python class beside each one serves tests, benches and curious readers.
+    functions; a thin Python class beside each one serves tests, benches and curious readers. ``lru``, ``pages`` and
+    ``siphash`` are inline, without one. ``counters`` are the names of all counters; ``decision`` is what NAT says of a
+    frame to whoever records it.
 
 May import
     Nothing of ours. ``frame.pxd`` (the offload metadata that travels with a frame) lives here because link,
@@ -25,6 +27,8 @@ Invariants
       dense; iteration runs from the newest position to the oldest, which makes deletion of the value just
       returned safe. A table whose values have their keys in them (``table_new_inside``) keeps no copy of these:
       they must not change while they are in it.
+    * mailbox: one thread writes and one reads, without a lock. A message is there whole or not at all, and one that
+      finds no room changes nothing.
 
 How it is tested
     ``tests/storage`` drives each class with hypothesis against a plain Python model.

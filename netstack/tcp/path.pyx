@@ -15,9 +15,8 @@ from netstack.tcp.states cimport TCP_CLOSED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_S
 
 cdef extern from *:
     """
-    /* MTU plateaus below which nothing but a smaller one helps: large Ethernet, Ethernet, every tunnel (RFC
-    8200), the old ones
-       of RFC 1191 section 7 */
+    /* MTU plateaus below which nothing but a smaller one helps: large Ethernet, Ethernet, every tunnel
+       (RFC 8200), the old ones of RFC 1191 section 7 */
     static const unsigned short tcp_plateaus[] = {8166, 4352, 1500, 1280, 1006, 576};
     enum { tcp_n_plateaus = sizeof tcp_plateaus / sizeof *tcp_plateaus };
     """

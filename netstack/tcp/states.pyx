@@ -1,4 +1,4 @@
-"""The state diagram of RFC 9293 section 3.3.2 as one table, shared by the code, the tests and the diagram in
+"""The state diagram of RFC 9293 section 3.3.2 as one table, shared by the code, the tests and the picture in
 the docs.
 
 ``STATES`` names the states by number. ``TRANSITIONS`` lists ``(source, target, reason)`` with state names, in
@@ -85,21 +85,3 @@ def transition_allowed(source: str, target: str) -> bool:
         ValueError: no such state.
     """
     return tcp_transition_allowed(STATES.index(source), STATES.index(target))
-
-
-def diagram() -> str:
-    """The transitions as a Graphviz digraph, one line for each."""
-    lines = [f'    "{a}" -> "{b}" [label="{why}"];' for a, b, why in TRANSITIONS]
-    return "digraph tcp {\n" + "\n".join(lines) + "\n}\n"
-
-
-def page() -> str:
-    """``docs/tcp-states.md``: the transitions as a Mermaid diagram and as a table."""
-    lines = ["# The states of a TCP connection", "",
-             "Made from `netstack.tcp.states.TRANSITIONS`; `tests/docs/test_tcp_states.py` compares them.",
-             "", "```mermaid", "stateDiagram-v2"]
-    for a, b, why in TRANSITIONS:
-        lines.append(f"    {a.replace('-', '_')} --> {b.replace('-', '_')}: {why.replace(':', ' -')}")
-    lines += ["```", "", "| from | to | when |", "|---|---|---|"]
-    lines += [f"| {a} | {b} | {why} |" for a, b, why in TRANSITIONS]
-    return "\n".join(lines) + "\n"

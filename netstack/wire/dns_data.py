@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,8 @@ _ONE_NAME = frozenset((2, 5, 12, 39))  # NS, CNAME, PTR, DNAME
 _STRINGS = frozenset((16, 99))  # TXT, SPF
 _PREFERENCE_AND_NAME = frozenset((15, 18, 21, 36))  # MX, AFSDB, RT, KX
 _SOA_NUMBERS = 5
+# What a value is written as, of types whose value is numbers and a name.
+_FORMS = MappingProxyType({15: "PREFERENCE NAME", 33: "PRIORITY WEIGHT PORT TARGET"})
 
 
 def type_number(kind: str | int) -> int:
@@ -105,6 +108,35 @@ def rdata_build(kind: str | int, value: Any) -> bytes:
     except (TypeError, IndexError, OverflowError, AttributeError) as err:
         raise ValueError(f"{value!r} is no value for a {label} record: {err}") from None
     raise ValueError(f"the data of a {label} record must be given as bytes")
+
+
+def rdata_words(kind: str, words: Sequence[str]) -> Any:
+    """A value, as :func:`rdata_build` takes it, from the words that users write, as in zone files (RFC 1035
+    section 5): ``10 mail.corp`` for MX. Types that have no such form are hexadecimal digits.
+
+    Raises:
+        ValueError: that is not how it is written.
+    """
+    number = type_number(kind)
+    if number in _STRINGS:
+        form, fits = "TEXT", bool(words)
+    elif number in _FORMS:
+        form = _FORMS[number]
+        fits = len(words) == len(form.split()) and all(word.isdecimal() for word in words[:-1])
+    elif number in _ONE_NAME:
+        form, fits = "NAME", len(words) == 1
+    elif number in (TYPES["A"], TYPES["AAAA"]):
+        form, fits = "ADDRESS", len(words) == 1
+    else:
+        form, fits = "as hexadecimal digits", False
+        if words:
+            with contextlib.suppress(ValueError):
+                return bytes.fromhex("".join(words))
+    if not fits:
+        raise ValueError(f"it is written {form}")
+    if number in _STRINGS:
+        return tuple(words)
+    return (*map(int, words[:-1]), words[-1]) if number in _FORMS else words[0]
 
 
 def rdata_value(kind: int, data: bytes) -> Any:

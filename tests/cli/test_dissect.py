@@ -206,6 +206,16 @@ def test_a_full_disk_is_not_the_capture_s(
     assert capsys.readouterr().err == f"netstack: {named}: No space left on device\n"
 
 
+@pytest.mark.parametrize("arguments", [["--csv", "--out"], ["--plot"]])
+def test_a_capture_is_not_written_over(
+    path: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path(path).read_bytes()
+    assert main(["dissect", path, *arguments, path]) == 2
+    assert Path(path).read_bytes() == before
+    assert "is one of the captures that are read" in capsys.readouterr().err
+
+
 def test_dask_makes_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Row for row what a run without it makes; the workers are threads' neighbours: one local cluster."""
     pytest.importorskip("distributed")

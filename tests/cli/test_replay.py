@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,6 +59,7 @@ def test_wrong_is_exit_status_1(
     [
         (["/nowhere.pcap"], "the capture /nowhere.pcap cannot be read: No such file or directory"),
         (["--guest", "10.9.9.9", "CAPTURE"], "--guest 10.9.9.9: no frame of"),
+        (["--out", "-", "CAPTURE"], "--out needs a file"),
         (["--guest", "me", "CAPTURE"], "neither an IPv4 address nor a MAC address"),
         (["--out", "/nowhere/out.pcapng", "CAPTURE"], "--out /nowhere/out.pcapng cannot be written"),
         (["--junit", "/nowhere/x.xml", "CAPTURE"], "--junit /nowhere/x.xml cannot be written"),
@@ -68,3 +71,42 @@ def test_usage(capture: str, capsys: pytest.CaptureFixture[str], arguments: list
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "standard output"),
+        (["--json"], "standard output"),
+        (["--out", "/dev/full"], "--out /dev/full"),
+        (["--junit", "/dev/full"], "--junit /dev/full"),
+    ],
+)
+def test_a_full_disk_is_no_verdict(
+    capture: str,
+    arguments: list[str],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit status 1 would say that the stack does wrong."""
+    if named == "standard output":
+        monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
+    full = sys.stdout
+    assert main(["replay", capture, *arguments]) == 2
+    monkeypatch.undo()
+    if full is not sys.stdout:
+        with contextlib.suppress(OSError):  # it fails again, which is the point of it
+            full.close()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"netstack: {named} cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("option", ["--out", "--junit"])
+def test_a_capture_is_not_written_over(capture: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path(capture).read_bytes()
+    assert main(["replay", option, capture, capture]) == 2
+    assert Path(capture).read_bytes() == before
+    assert "is one of the captures that are read" in capsys.readouterr().err

@@ -12,6 +12,8 @@ import pytest
 from netstack import __version__
 from netstack.cli import main as entry
 from netstack.errors import ConfigError, NetstackError, SandboxError
+from netstack.testing.lab import Lab
+from netstack.testing.namespace import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +73,13 @@ def test_help(arguments: list[str], words: list[str]) -> None:
         (["attach", "--netns", "x", "--ifname", "much-too-long-name"], 2, "not the name of an interface"),
         (["attach", "--netns", "x", "--ifname", "a/b"], 2, "not the name of an interface"),
         (["attach", "--netns", "x", "--ready-fd", "977"], 2, "977 is not an open descriptor"),
+        (["relay", "tap:t", "--connect", "stdio", "--ready-fd", "-1"], 2, "-1 is not an open descriptor"),
+        (["relay", "tap:\udcff" * 9, "--connect", "stdio"], 2, "is not tap:NAME"),
         (["demo", "--seconds", "0"], 2, "--seconds"),
+        (["demo", "--seconds", "nan"], 2, "'nan' is not a time in seconds"),
+        (["dns", "rm", "--instance", "/no/where.sock", "a\udcff"], 2, "'a\\udcff' is not UTF-8"),
+        (["run", "--outbound-interface", "\udcff", "--", "true"], 2, "is not UTF-8"),
+        (["connect", "web:" + "9" * 5000], 2, "is not GUEST:PORT"),
         (["attach", "--netns", "no-such-name"], 125, "there is no network namespace no-such-name"),
         (["attach", "--netns", "4194399"], 125, "there is no process 4194399"),
         (["attach", "--netns", "/dev/null"], 125, "/dev/null is not a namespace file"),
@@ -84,6 +92,43 @@ def test_errors_are_one_sentence(arguments: list[str], status: int, words: str) 
     assert done.stderr.startswith("netstack: ")
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("command", [["attach", "--netns", "x"], ["relay", "tap:t", "--connect", "stdio"]])
+def test_a_ready_descriptor_that_cannot_be_written_to(command: list[str]) -> None:
+    with open(os.devnull, "rb") as only_read:
+        done = subprocess.run(
+            [sys.executable, "-m", "netstack", *command, "--ready-fd", "0"],
+            cwd=ROOT,
+            stdin=only_read,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert "descriptor 0 is not open for writing" in done.stderr
+
+
+@pytest.mark.netns
+def test_relay_says_where_nobody_is(tmp_path: Path) -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
+    place = f"qemu:{tmp_path}/q.sock"
+    with Lab() as lab:
+        done = lab.guest.run(
+            sys.executable,
+            "-m",
+            "netstack",
+            "relay",
+            "tap:t",
+            "--connect",
+            place,
+            "--once",
+            check=False,
+            cwd=ROOT,
+        )
+    assert done.returncode == 1
+    assert done.stderr == f"netstack: {place} cannot be reached: No such file or directory\n"
 
 
 def test_nothing_asked_shows_help() -> None:
@@ -137,6 +182,37 @@ def test_output_that_nobody_reads() -> None:
         os.close(writer)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["config"], ["completion", "bash"], ["--help"]])
+def test_output_that_finds_no_room(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "netstack", *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "netstack: standard output: No space left on device\n"
+
+
+def test_letters_that_the_terminal_does_not_have(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path / "frames") + b"\xff.pcap"
+    with open(name, "wb") as file:
+        file.write(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))  # of no frame
+    done = subprocess.run(
+        [sys.executable.encode(), b"-m", b"netstack", b"dissect", b"--stats", name],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"frames\\udcff.pcap: 0 frames" in done.stdout
 
 
 def test_start_up_imports_little() -> None:

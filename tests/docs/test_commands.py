@@ -56,7 +56,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLS = ("sh", "console")
-UNCHECKED = ("text", "mermaid")
+UNCHECKED = ("text",)
 #: Long options of other programs that stand in sentences.
 FOREIGN = {"--pcap-replay", "--help", "--net"}
 NOT_RUN_AT_MOST = 15

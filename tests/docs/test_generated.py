@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from netstack.cli.group import COMMANDS, group
 from netstack.config import Config
 from netstack.config_file import ServiceConfig
+from netstack.tcp.states import STATES, TRANSITIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -73,20 +76,49 @@ def test_every_command_and_option_is_there() -> None:
     assert "### netstack port add\n" in page
 
 
+def boxes(picture: str) -> set[str]:
+    """The names that stand in a picture, which has to be XML."""
+    root = ElementTree.fromstring(picture)
+    return {
+        text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text") if not text.get("class")
+    }
+
+
 def test_the_picture_has_every_layer_and_no_cycle() -> None:
-    picture = generate.picture()
+    arrows = generate.layer_arrows()
     folders = {p.parent.name for p in (ROOT / "netstack").glob("*/__init__.py")}
-    for folder in folders:
-        assert f" {folder} " in picture or picture.endswith(f" {folder}") or f"--> {folder}\n" in picture
-    arrows = [line.split(" --> ") for line in picture.splitlines() if "-->" in line]
-    below: dict[str, set[str]] = {}
-    for source, target in arrows:
-        below.setdefault(source.strip(), set()).add(target.strip())
-    assert {"wire", "storage", "host"}.isdisjoint(below)
+    assert folders <= boxes(generate.layers_picture())
+    assert not any(arrows[lowest] for lowest in generate.LOWEST)
 
     def reach(start: str, trail: tuple[str, ...]) -> None:
         assert start not in trail, f"{' -> '.join(trail)} -> {start}"
-        for target in below.get(start, ()):
+        for target in arrows[start]:
             reach(target, (*trail, start))
 
     reach("cli", ())
+
+
+def test_the_picture_of_the_states_has_all_of_them() -> None:
+    picture = generate.states_picture()
+    assert boxes(picture) == set(STATES)
+    drawn = [line for line in TRANSITIONS if line[1] != "CLOSED" or line[0] in generate.TO_THE_END]
+    assert picture.count('class="arrow"') == len(drawn) == 15
+
+
+def test_the_picture_of_the_layers_stays_in_its_frame_and_no_boxes_overlap() -> None:
+    root = ElementTree.fromstring(generate.layers_picture())
+    wide = float(root.get("width", "0"))
+    space = "{http://www.w3.org/2000/svg}"
+    rects = [rect for rect in root.iter(f"{space}rect") if rect.get("class") == "box"]
+    for path in root.iter(f"{space}path"):
+        if path.get("class") != "arrow":
+            continue
+        points = [float(number) for number in re.findall(r"-?\d+", path.get("d", ""))]
+        assert all(0 <= x <= wide for x in points[::2])
+    for one in rects:
+        for other in rects:
+            if one is not other and one.get("y") == other.get("y"):
+                first, second = sorted((one, other), key=lambda rect: float(rect.get("x", "0")))
+                assert float(first.get("x", "0")) + float(first.get("width", "0")) < float(
+                    second.get("x", "0")
+                )

@@ -143,6 +143,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for page in PAGES:
         made = "index.html" if page.name == "README.md" else f"{page.stem}.html"
         assert (tmp_path / "site" / page.parent / made).exists()
+    for made_page in (tmp_path / "site").rglob("*.html"):  # what a page is made of is in the site
+        fetched = re.findall(
+            r"""<(?:script|img|link)\b[^>]*?\b(?:src|href)="(https?:[^"]*)""", made_page.read_text()
+        )
+        assert not fetched, made_page
+        assert 'class="mermaid"' not in made_page.read_text()  # which the theme would fetch a program for
     text = (tmp_path / "site" / "reference" / "protocols.html").read_text()
     assert "Where src and dst are given the checksum is verified" in re.sub(r"\s+", " ", text)  # of the .pyx
     assert "IPv4Address" in text  # of the .pyi

@@ -142,6 +142,11 @@ def test_settings():
         ("loss", "loss"),
         ("loss=x", "not a number"),
         ("loss=101", "percent"),
+        ("loss=nan%", "percent"),
+        ("delay=inf", "milliseconds"),
+        ("queue=-1", "queue must be 0 to 4294967295, not -1"),
+        ("seed=18446744073709551616", "seed must be 0 to"),
+        ("ordered=2", "ordered must be 0 to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             Impairment.parse(text)

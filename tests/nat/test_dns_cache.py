@@ -143,7 +143,7 @@ def test_other_servers_make_it_forget(server: Server) -> None:
         guest.ask("one.test")
         server.answer(server.take(), rcode=3, authority=[SOA])
         guest.wait()
-        guest.stack.gateway._engine.set_upstreams([("127.0.0.1", other.port)])
+        guest.stack.gateway._engine.set_dns_routes([("", [("127.0.0.1", other.port, 0)])])
         assert guest.ask("one.test") is None
         other.answer(other.take(), address("one.test", 60))
         assert guest.wait().rcode == 0

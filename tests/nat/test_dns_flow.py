@@ -152,7 +152,7 @@ def test_new_upstreams_are_asked_what_is_under_way(upstream: socket.socket) -> N
         stack = made(old)
         try:
             stack.send(query("example.org"))
-            stack.gateway._engine.set_upstreams([("127.0.0.1", upstream.getsockname()[1])])
+            stack.gateway._engine.set_dns_routes([("", [("127.0.0.1", upstream.getsockname()[1], 0)])])
             raw, peer = upstream.recvfrom(1000)
             upstream.sendto(raw[:2] + b"\x81\x80" + raw[4:], peer)
             assert reply_of(stack, []).id == 0x1234
