@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -134,10 +135,11 @@ class GuestMethods(NameMethods, PendingMethods):
         try:
             fd, name, granted = namespace.open_tap(name)
         except OSError as err:
-            raise SandboxError(
-                f"cannot open the TAP {name}: {err.strerror or err}; it needs root, or a TAP made for this user "
-                f"with ip tuntap add {name} mode tap user $USER"
-            ) from None
+            needed = (
+                f"; it needs root, or a TAP made for this user with ip tuntap add {name} mode tap user $USER"
+            )
+            allowed = err.errno not in (errno.EPERM, errno.EACCES)
+            raise SandboxError(f"{err.strerror or err}{'' if allowed else needed}") from None
         self.add_tap(fd, granted, label=f"tap:{name}")
         return f"tap:{name}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -53,7 +54,8 @@ class Relay:
         try:
             self._fd, self.name, self._granted = namespace.open_tap(tap)
         except OSError as err:
-            raise SandboxError(f"cannot open the TAP {tap}: {err.strerror or err}; it needs root") from None
+            needed = "; it needs root" if err.errno in (errno.EPERM, errno.EACCES) else ""
+            raise SandboxError(f"{err.strerror or err}{needed}") from None
         self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.stopped = False
 
