@@ -187,6 +187,8 @@ class ApiServer:
                 if route.stream:
                     self._guard.streams(request.transport)
                     return await work(request, *given, **options)
+                if route.handler == "start_capture":
+                    await self._captures.end_of_gone()
                 value = await asyncio.to_thread(work, *given, **options)
                 if route.handler == "start_capture":
                     self._loop.spawn(self._captures.end_in_time(given[-1].seconds))

@@ -35,6 +35,7 @@ class Captures:
         self._gateway = gateway
         self._web = web
         self._ending = False
+        self._streamed: tuple[Any, int] | None = None  #: the request that a capture goes to, and its number
 
     async def end(self, app: object = None) -> None:
         """Ends what is under way."""
@@ -55,6 +56,7 @@ class Captures:
             BusyError: a capture is running.
             ConfigError: the filter cannot be used.
         """
+        await self.end_of_gone()
         reading, writing = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -71,6 +73,7 @@ class Captures:
             os.close(reading)
             os.close(writing)
             raise
+        self._streamed = request, number
         watch = asyncio.create_task(self._stop_when_over(number, seconds, request))
         stream = asyncio.StreamReader()
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -84,10 +87,16 @@ class Captures:
                     await response.write(chunk)
                 await response.write_eof()
         finally:
+            self._streamed = None if self._streamed == (request, number) else self._streamed
             watch.cancel()
             pipe.close()
             self._gateway.stop_capture(number)  # its pipe is closed: there is nothing to wait for
         return response
+
+    async def end_of_gone(self) -> None:
+        """Ends the stream whose client has gone, not only at the next look: another one need not be refused."""
+        if self._streamed is not None and _has_gone(self._streamed[0]):
+            await asyncio.to_thread(self._gateway.stop_capture, self._streamed[1])
 
     async def end_in_time(self, seconds: float) -> None:
         """Ends the capture that has just begun when its time is over (0: never), or at its limit."""
@@ -103,9 +112,14 @@ class Captures:
             found = self._gateway.capture()
             if found is None or found["number"] != number:
                 return
-            gone = request is not None and (request.transport is None or request.transport.is_closing())
+            gone = request is not None and _has_gone(request)
             over = end is not None and loop.time() >= end
             stopping = request is not None and self._ending
             if gone or over or stopping or found["full"] or found["error"]:
                 await asyncio.to_thread(self._gateway.stop_capture, number)
                 return
+
+
+def _has_gone(request: Any) -> bool:
+    """Whether the client has closed its connection."""
+    return request.transport is None or request.transport.is_closing()

@@ -273,7 +273,9 @@ def test_streamed_capture(instance: Instance, guest: int) -> None:
     stream.close()
 
 
-def test_streamed_capture_that_ends_by_itself_or_whose_client_goes(instance: Instance, guest: int) -> None:
+def test_streamed_capture_that_ends_by_itself_or_whose_client_goes(
+    instance: Instance, guest: int, tmp_path: Path
+) -> None:
     stream = Stream(instance, "?seconds=0.3&snaplen=100")
     ping(guest)
     assert frames(stream.rest())
@@ -286,6 +288,12 @@ def test_streamed_capture_that_ends_by_itself_or_whose_client_goes(instance: Ins
     stream = Stream(instance)
     stream.close()  # with no frame that could tell the instance
     eventually(lambda: running(instance) is None)
+    for _ in range(5):  # nor need the next one wait until it is found that the last one's client has gone
+        stream = Stream(instance)
+        assert stream.answer.status == 200
+        stream.close()
+    assert instance.ask("POST", "/v1/capture", {"path": str(tmp_path / "next.pcapng")})[0] == 201
+    assert instance.ask("DELETE", "/v1/capture")[0] == 200
     for query, word in (
         ("?snaplen=x", "snaplen"),
         ("?bytes=-1", "bytes"),
