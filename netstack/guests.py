@@ -135,11 +135,10 @@ class GuestMethods(NameMethods, PendingMethods):
         try:
             fd, name, granted = namespace.open_tap(name)
         except OSError as err:
-            needed = (
-                f"; it needs root, or a TAP made for this user with ip tuntap add {name} mode tap user $USER"
-            )
-            allowed = err.errno not in (errno.EPERM, errno.EACCES)
-            raise SandboxError(f"{err.strerror or err}{'' if allowed else needed}") from None
+            text = err.strerror or str(err)
+            if err.errno in (errno.EPERM, errno.EACCES):
+                text += f"; it needs root, or a TAP made for this user with ip tuntap add {name} mode tap user $USER"
+            raise SandboxError(text) from None
         self.add_tap(fd, granted, label=f"tap:{name}")
         return f"tap:{name}"
 

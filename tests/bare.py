@@ -8,13 +8,14 @@ there is one. The root has no way out: what pip needs is downloaded before, for 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 SENTENCE = "netstack is built from source here"  # how the build says what it lacks
-WARNINGS = "--disable-pip-version-check"
+NO_CHECK = "--disable-pip-version-check"
 
 
 class Root:
@@ -24,14 +25,7 @@ class Root:
         self.folder = folder
 
     def make(self) -> None:
-        suite = next(
-            (
-                line.partition("=")[2].strip('"')
-                for line in Path("/etc/os-release").read_text().splitlines()
-                if line.startswith("VERSION_CODENAME=")
-            ),
-            "stable",
-        )
+        suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "stable")
         packages = "ca-certificates,python3,python3-venv"
         checked("debootstrap", "--variant=minbase", f"--include={packages}", suite, self.folder)
 
@@ -53,7 +47,7 @@ class Root:
         """pip in a new environment, with what was downloaded and nothing else."""
         self.checked("python3", "-m", "venv", f"/{environment}")
         return self.run(
-            f"/{environment}/bin/pip", "--isolated", "install", "-q", WARNINGS,
+            f"/{environment}/bin/pip", "--isolated", "install", "-q", NO_CHECK,
             *("--no-index", "--find-links", "/packages", f"/packages/{package}"),
         )  # fmt: skip
 
@@ -80,7 +74,7 @@ def download(source: Path, wheel: Path, version: str, into: Path) -> None:
         ("wheel",),
     ):
         checked(
-            *(sys.executable, "-m", "pip", "download", "-q", WARNINGS, "--only-binary", ":all:", "-d", into),
+            *(sys.executable, "-m", "pip", "download", "-q", NO_CHECK, "--only-binary", ":all:", "-d", into),
             *(*more, package),
         )
     shutil.copy(source, into)

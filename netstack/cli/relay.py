@@ -195,9 +195,9 @@ def run(relay: Relay, once: bool) -> int:
                 complained = ""
             except (OSError, NetstackError) as err:
                 text = relay.trouble(err)
-                if isinstance(err, NetstackError) and (once or relay.stopped):
-                    raise
                 if once or relay.stopped:
+                    if isinstance(err, NetstackError):
+                        raise
                     raise NetstackError(text) from None
                 if text != complained:  # one line, not one a second
                     log.warning("%s: trying again every %g s", text, RETRY_SECONDS)

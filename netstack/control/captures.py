@@ -87,7 +87,8 @@ class Captures:
                     await response.write(chunk)
                 await response.write_eof()
         finally:
-            self._streamed = None if self._streamed == (request, number) else self._streamed
+            if self._streamed == (request, number):  # else another one has begun
+                self._streamed = None
             watch.cancel()
             pipe.close()
             self._gateway.stop_capture(number)  # its pipe is closed: there is nothing to wait for

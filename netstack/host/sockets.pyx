@@ -75,23 +75,18 @@ cdef int sock_tcp_connect(const uint8_t *addr, uint16_t port, const sock_options
             return fail(fd, -errno)
     if connect(fd, &name.any, length) < 0 and errno != EINPROGRESS and errno != EINTR:
         return fail(fd, -errno)
-    if meets_itself(fd, &name):
+    if meets_itself(fd, addr, port):
         return fail(fd, -ECONNREFUSED)
     return fd
 
 
-cdef bint meets_itself(int fd, const name_t *peer) noexcept nogil:
+cdef bint meets_itself(int fd, const uint8_t *addr, uint16_t port) noexcept nogil:
     """A connect to a closed port of this host is given that very port as its own now and then, and succeeds: two
     ends that open at once (RFC 9293 section 3.5), both this one. Nobody listens there all the same. The port is
     chosen when the connect begins."""
-    cdef name_t own
-    cdef socklen_t length = sizeof(name_t)
-    memset(&own, 0, sizeof(own))
-    if getsockname(fd, &own.any, &length) < 0 or own.any.sa_family != peer.any.sa_family:
-        return False
-    if own.any.sa_family == AF_INET:
-        return own.v4.sin_port == peer.v4.sin_port and own.v4.sin_addr.s_addr == peer.v4.sin_addr.s_addr
-    return own.v6.sin6_port == peer.v6.sin6_port and memcmp(&own.v6.sin6_addr, &peer.v6.sin6_addr, 16) == 0
+    cdef uint8_t[16] own
+    cdef uint16_t own_port
+    return sock_local(fd, own, &own_port) == 0 and own_port == port and memcmp(own, addr, 16) == 0
 
 
 cdef int sock_tcp_listen(const uint8_t *addr, uint16_t port, int backlog, uint16_t *bound) noexcept nogil:

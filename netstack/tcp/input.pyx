@@ -326,12 +326,13 @@ cdef bint fifth_ack(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
 
 
 cdef bint after_fin_acked(tcb_t *t, segment *s, uint32_t *events) noexcept nogil:
-    free_sent(t)
     if t.state == TCP_FIN_WAIT_1:
+        free_sent(t)
         set_state(t, TCP_FIN_WAIT_2)
         if t.stopped_reading and t.config.fin_wait_2_ns:
             t.life_at = s.now_ns + t.config.fin_wait_2_ns
     elif t.state == TCP_CLOSING:
+        free_sent(t)
         events[0] |= enter_time_wait(t, s.now_ns)
         return False
     elif t.state == TCP_LAST_ACK:

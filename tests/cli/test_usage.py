@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -18,14 +19,19 @@ from netstack.testing.namespace import unavailable
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def netstack(*arguments: str) -> subprocess.CompletedProcess[str]:
+def netstack(
+    *arguments: str,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "netstack", *arguments],
         cwd=ROOT,
-        capture_output=True,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
-        stdin=subprocess.DEVNULL,
     )
 
 
@@ -97,14 +103,7 @@ def test_errors_are_one_sentence(arguments: list[str], status: int, words: str) 
 @pytest.mark.parametrize("command", [["attach", "--netns", "x"], ["relay", "tap:t", "--connect", "stdio"]])
 def test_a_ready_descriptor_that_cannot_be_written_to(command: list[str]) -> None:
     with open(os.devnull, "rb") as only_read:
-        done = subprocess.run(
-            [sys.executable, "-m", "netstack", *command, "--ready-fd", "0"],
-            cwd=ROOT,
-            stdin=only_read,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = netstack(*command, "--ready-fd", "0", stdin=only_read)
     assert done.returncode == 2
     assert "descriptor 0 is not open for writing" in done.stderr
 
@@ -170,14 +169,7 @@ def test_output_that_nobody_reads() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "netstack", "--help"],
-            cwd=ROOT,
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
+        done = netstack("--help", stdout=writer)
     finally:
         os.close(writer)
     assert done.returncode == 1
@@ -188,14 +180,7 @@ def test_output_that_nobody_reads() -> None:
 @pytest.mark.parametrize("arguments", [["config"], ["completion", "bash"], ["--help"]])
 def test_output_that_finds_no_room(arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "netstack", *arguments],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
+        done = netstack(*arguments, stdout=full)
     assert done.returncode == 1
     assert done.stderr == "netstack: standard output: No space left on device\n"
 
