@@ -33,6 +33,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
@@ -63,6 +64,7 @@ MAX_MTU = 65521  #: what the kernel allows on a TAP: 65535 bytes less the Ethern
 MS_MOVE = 0x2000  # mount(2)
 NS_GET_USERNS = 0xB701  # ioctl_ns(2): the user namespace that owns a namespace
 LOOK_MILLISECONDS = 250  # how often it is looked whether a namespace is still there, where nothing tells
+PROCESS_FILE = re.compile(r"/proc/([0-9]+)/ns/net")  # the namespace of a process: proc_pid_ns(5)
 NETNS_FOLDER = "/run/netns"  # where ip-netns(8) keeps its names
 REPLY_SECONDS = 30.0  # no step of the child takes longer, unless it hangs
 
@@ -206,17 +208,19 @@ class Netns:
     def __init__(self, text: str) -> None:
         self.text = text
         self._pidfd = -1
-        self._named = not text.isdecimal()
-        if self._named:
-            self.path = text if "/" in text else os.path.join(NETNS_FOLDER, text)
-        else:
+        if text.isdecimal():
             self.path = f"/proc/{text}/ns/net"
+        else:
+            self.path = text if "/" in text else os.path.join(NETNS_FOLDER, text)
+        process = PROCESS_FILE.fullmatch(self.path)
+        if process is not None:
+            pid = process[1]
             try:
-                self._pidfd = os.pidfd_open(int(text))
+                self._pidfd = os.pidfd_open(int(pid))
             except ProcessLookupError:
-                raise SandboxError(f"there is no process {text}: give the number of one that runs") from None
+                raise SandboxError(f"there is no process {pid}: give the number of one that runs") from None
             except OSError as err:
-                raise SandboxError(f"process {text} cannot be watched: {_reason(err)}") from None
+                raise SandboxError(f"process {pid} cannot be watched: {_reason(err)}") from None
         try:
             self.fd = os.open(self.path, os.O_RDONLY)
             self.user_fd = fcntl.ioctl(self.fd, NS_GET_USERNS, 0)
@@ -267,10 +271,13 @@ class Netns:
                 folder.read()
 
     def _folder(self) -> inotify.Folders | None:
-        """A watch on the folder that has the name, where there is a name and the user may have one more watch."""
+        """A watch on the folder that has the name, where there is a name and the user may have one more watch.
+
+        A process's own folder, wherever a proc file system is mounted, tells nothing of its end.
+        """
         from .host import inotify
 
-        if self._pidfd < 0:
+        if self._pidfd < 0 and not self.path.endswith("/ns/net"):
             with suppress(OSError):
                 folder = inotify.Folders()
                 folder.add(os.path.dirname(os.path.abspath(self.path)))

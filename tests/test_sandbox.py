@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -287,6 +288,19 @@ class TestAttach:
         process.wait()
         assert netns.gone()
         os.close(tap.fd)
+        netns.close()
+
+    @pytest.mark.parametrize("form", ["{}", "/proc/{}/ns/net", "/proc//{}/ns/net", "/proc/{0}/task/{0}/ns/net"])
+    def test_waits_for_the_end(self, process: subprocess.Popen[bytes], form: str) -> None:
+        netns = Netns(form.format(process.pid))
+        told = threading.Thread(target=netns.wait_gone, daemon=True)
+        told.start()
+        held = os.open(f"/proc/{process.pid}/ns", os.O_RDONLY)  # so that nothing else wakes who waits
+        process.kill()
+        process.wait()
+        told.join(20)
+        assert not told.is_alive()
+        os.close(held)
         netns.close()
 
     def test_name_in_use(self, process: subprocess.Popen[bytes]) -> None:
