@@ -68,6 +68,10 @@ class Gateway(GuestMethods, SocksMethods, ProxyMethods, TuningMethods, CaptureMe
         self, config: Config | None = None, *, dialer: Dialer | None = None, now_ns: int = 0
     ) -> None:
         self.config = config or Config()
+        if self.config.outbound_mark or self.config.outbound_interface or self.config.outbound_address:
+            from .outbound import check_outbound
+
+            check_outbound(self.config)
         self._threads: list[threading.Thread] = []
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lock = threading.Lock()

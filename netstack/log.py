@@ -7,11 +7,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["logger"]
+__all__ = ["logger", "say_as_commands_do"]
+
+_as_commands_do = False
+
+
+def say_as_commands_do() -> None:
+    """What is logged goes to standard error as errors of commands do, unless a command sets up the log itself."""
+    global _as_commands_do
+    _as_commands_do = True
 
 
 def logger() -> logging.Logger:
     """The logger ``netstack``."""
     import logging
 
-    return logging.getLogger("netstack")
+    log = logging.getLogger("netstack")
+    if _as_commands_do and not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("netstack: %(message)s"))
+        log.addHandler(handler)
+    return log

@@ -416,15 +416,13 @@ class NameService:
         import asyncio
         import socket
 
+        from .outbound import bind_outbound
+
         address = ipaddress.ip_address(host)
         sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            c = self._config
-            if c.outbound_mark:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, c.outbound_mark)
-            if c.outbound_interface and not address.is_loopback:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, c.outbound_interface.encode())
+            bind_outbound(sock, host, self._config)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)

@@ -290,7 +290,9 @@ class TestAttach:
         os.close(tap.fd)
         netns.close()
 
-    @pytest.mark.parametrize("form", ["{}", "/proc/{}/ns/net", "/proc//{}/ns/net", "/proc/{0}/task/{0}/ns/net"])
+    @pytest.mark.parametrize(
+        "form", ["{}", "/proc/{}/ns/net", "/proc//{}/ns/net", "/proc/{0}/task/{0}/ns/net"]
+    )
     def test_waits_for_the_end(self, process: subprocess.Popen[bytes], form: str) -> None:
         netns = Netns(form.format(process.pid))
         told = threading.Thread(target=netns.wait_gone, daemon=True)

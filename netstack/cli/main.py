@@ -11,6 +11,7 @@ from types import ModuleType
 
 from netstack.cli.closing import closed_behind
 from netstack.errors import NetstackError
+from netstack.log import say_as_commands_do
 
 TYPE_CHECKING = False  # that of typing, which takes longer to import than a command may wait
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def program() -> NoReturn:
     Nothing is garbage while modules are imported, and a command has stopped and written everything of its own
     when it returns, so that the interpreter need not take itself apart.
     """
+    say_as_commands_do()
     gc.disable()  # each command enables it again when it has started
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files are bytes, and not every terminal has every letter: neither is a reason to fail.

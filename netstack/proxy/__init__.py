@@ -18,8 +18,8 @@ Theory of operation
     target, since there it would be the host's. ``environment`` makes the variables of ``netstack run``.
 
 May import
-    ``errors``, and ``config`` and ``engine`` as types; asyncio and h11 only in ``server`` and below, which are
-    imported with the first connection.
+    ``errors``, ``outbound``, and ``config`` and ``engine`` as types; asyncio and h11 only in ``server`` and below,
+    which are imported with the first connection.
 
 Invariants
     - Credentials go to the proxy that they belong to, and to nobody else.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import threading
@@ -12,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..outbound import bind_outbound
 from . import sources
 from .pac import pac_url
 from .plan import EXPLICIT_PORTS, Plan
@@ -248,17 +248,7 @@ class ProxyService:
         return server
 
     def _prepare(self, sock: socket.socket, address: str) -> None:
-        """What the engine does with its own outgoing sockets."""
-        c = self._config
-        if c.outbound_mark:
-            sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_MARK", 36), c.outbound_mark)
-        if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
-            return
-        if c.outbound_interface:
-            name = c.outbound_interface.encode() + b"\0"
-            sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_BINDTODEVICE", 25), name)
-        if c.outbound_address:
-            sock.bind((c.outbound_address, 0))
+        bind_outbound(sock, address, self._config)
 
     def counters(self) -> dict[str, int]:
         """What was done, by name."""

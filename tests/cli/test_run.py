@@ -195,6 +195,11 @@ class TestNetwork:
         assert "capture file /nowhere/at/all.pcap cannot be written" in done.stderr
         assert done.stderr.count("\n") == 1
 
+    def test_warnings_are_said_as_errors_are(self) -> None:
+        done = run("--outbound-interface", "nosuch0", "--", "true")
+        expected = "netstack: this host has no nosuch0: connections of guests fail until it has\n"
+        assert (done.returncode, done.stderr) == (0, expected)
+
     def test_verbose(self, web: int) -> None:
         done = run("-v", "--", sys.executable, "-c", FETCH, f"http://192.168.65.2:{web}/")
         assert done.stdout == "hello\n"
