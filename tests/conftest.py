@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import pickle
+import shlex
 import shutil
 import signal
 import sys
@@ -60,7 +61,10 @@ def preload_for_python_alone(library: str) -> None:
     folder.chmod(0o755)  # for tests as another user
     atexit.register(shutil.rmtree, folder, True)
     python = folder / "python"
-    python.write_text(f'#!/bin/sh\nLD_PRELOAD={library} exec {sys.executable} "$@"\n')
+    # Some tests start Python in an environment that they have made: what the sanitizer goes by comes along.
+    names = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "PYTHONMALLOC")
+    settings = "".join(f"export {name}={shlex.quote(os.environ.get(name, ''))}\n" for name in names)
+    python.write_text(f'#!/bin/sh\n{settings}LD_PRELOAD={library} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     sys.executable = str(python)
 
