@@ -596,7 +596,7 @@ def _why_not_setns(err: OSError) -> str | None:
 
 def _why_no_tap(err: OSError) -> str | None:
     device = "/dev/net/tun"
-    if err.errno == errno.EBUSY:
+    if err.errno in (errno.EBUSY, errno.EINVAL):  # as a TAP, or as something else
         return "an interface of that name is in use; choose another with --ifname"
     if not os.path.exists(device):
         return f"{device} is missing; run sudo modprobe tun, or in a container docker run --device {device}"

@@ -171,7 +171,7 @@ def open_tap(str name="tap%d", unsigned int want=TUN_ALL) -> tuple:
 
     ``want`` is a mask of TUN_*. Gives ``(fd, name, granted)``; the descriptor is non-blocking and
     close-on-exec. OSError: EPERM without CAP_NET_ADMIN there, ENOENT without /dev/net/tun, EBUSY when
-    somebody has it open.
+    somebody has it open, EINVAL when an interface of that name is no TAP.
     """
     cdef char buf[16]
     cdef bytes n = name.encode()
@@ -183,9 +183,19 @@ def open_tap(str name="tap%d", unsigned int want=TUN_ALL) -> tuple:
     memcpy(buf, <const char *>n, len(n))
     fd = tun_open_tap(buf, want, &granted)
     if fd < 0:
-        raise OSError(-fd, f"cannot open TAP device {name!r}: {os.strerror(-fd)}")
+        raise OSError(-fd, f"cannot open TAP device {name!r}: {_why_not_open(-fd, name)}")
     buf[15] = 0
     return fd, (<bytes>(<char *>buf)).decode(), granted
+
+
+def _why_not_open(int error, str name) -> str:
+    import socket               # not at the start of every command
+
+    if error == _errno.EBUSY:
+        return "another program has it open"
+    if error == _errno.EINVAL and name in (there for _, there in socket.if_nameindex()):
+        return "there is an interface of that name, and it is no TAP"
+    return os.strerror(error)
 
 
 def adopt_tap(int fd, unsigned int want=TUN_ALL) -> int:

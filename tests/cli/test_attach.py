@@ -57,11 +57,12 @@ def attach(netns: str, *options: str) -> Iterator[subprocess.Popen[str]]:
         with open(reader) as ready:  # to the end: it closes its descriptor
             line = ready.read()
         if line != "1\n":
-            pytest.fail(f"not ready: {process.communicate()[1]}")
+            pytest.fail(f"not ready: {process.stderr.read()}")
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def routes(pid: int) -> str:
@@ -138,10 +139,11 @@ def test_mtu_and_verbose(guest: int) -> None:
         assert "engine_wakeups" in errors
 
 
-def test_name_in_use(guest: int) -> None:
+@pytest.mark.parametrize("name", ["tap0", "lo"])
+def test_name_in_use(guest: int, name: str) -> None:
     with attach(str(guest)):
         done = subprocess.run(
-            [sys.executable, "-m", "netstack", "attach", "--netns", str(guest)],
+            [sys.executable, "-m", "netstack", "attach", "--netns", str(guest), "--ifname", name],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -58,6 +58,25 @@ def test_interface(isolated):
     assert ["guest0", "0000050A", "00000000"] in got["routes"]
 
 
+def refused():
+    held, _, _ = namespace.open_tap("tap0", 0)
+    said = []
+    for name in ("tap0", "lo"):
+        try:
+            namespace.open_tap(name, 0)
+        except OSError as error:
+            said.append((error.errno, error.strerror))
+    os.close(held)
+    return said
+
+
+def test_a_name_that_is_taken(isolated):
+    assert isolated(refused) == [
+        (errno.EBUSY, "cannot open TAP device 'tap0': another program has it open"),
+        (errno.EINVAL, "cannot open TAP device 'lo': there is an interface of that name, and it is no TAP"),
+    ]
+
+
 def offloads():
     fd, _, granted = namespace.open_tap("tap0", namespace.TUN_ALL)
     adopted = namespace.adopt_tap(fd, namespace.TUN_VNET_HDR | namespace.TUN_CSUM)
