@@ -64,8 +64,15 @@ def preload_for_python_alone(library: str) -> None:
     # Some tests start Python in an environment that they have made: what the sanitizer goes by comes along.
     names = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "PYTHONMALLOC")
     settings = "".join(f"export {name}={shlex.quote(os.environ.get(name, ''))}\n" for name in names)
-    python.write_text(f'#!/bin/sh\n{settings}LD_PRELOAD={library} exec {sys.executable} "$@"\n')
+    python.write_text(
+        f"#!/bin/sh\n{settings}export PYTHONPATH=${{PYTHONPATH:+$PYTHONPATH:}}{folder}\n"
+        f'LD_PRELOAD={library} exec {sys.executable} "$@"\n'
+    )
     python.chmod(0o755)
+    # What such a Python starts is one of the two again.
+    (folder / "sitecustomize.py").write_text(
+        f'import os, sys\nos.environ.pop("LD_PRELOAD", None)\nsys.executable = {str(python)!r}\n'
+    )
     sys.executable = str(python)
 
 
