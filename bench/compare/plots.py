@@ -47,6 +47,11 @@ def write(run: Run, folder: Path) -> list[Path]:
     return made
 
 
+def beside(axis: Any) -> None:
+    """The key, where it covers nothing."""
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+
+
 def throughput(run: Run, pyplot: Any) -> Any:
     """One stream each way, a group of bars for each MTU."""
     cases = set(run.cases("bulk"))
@@ -75,7 +80,7 @@ def throughput(run: Run, pyplot: Any) -> Any:
         axis.set_title(f"{way}, one TCP stream")
         axis.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("Gbit/s")
-    axes[0].legend(fontsize=7)
+    beside(axes[-1])
     return figure
 
 
@@ -100,7 +105,7 @@ def curves(run: Run, pyplot: Any) -> Any:
     axis.set_ylabel("share of round trips")
     axis.set_title("TCP request and response, 64 bytes")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
+    beside(axis)
     return figure
 
 
@@ -128,10 +133,12 @@ def costs(run: Run, pyplot: Any) -> Any:
                     color=COLOURS[system],
                     label=label(system),
                 )
+        axis.set_xlim(0, counts[-1] * 1.1)
+        axis.set_xticks([0, *counts], [f"{n:,}" for n in (0, *counts)])
         axis.set_xlabel("idle connections")
         axis.set_title(title)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("KiB for each")
-    axes[1].legend(fontsize=7)
+    beside(axes[-1])
     return figure
