@@ -196,7 +196,8 @@ cdef class Trace:
             )
         data, longer = made
         self.kept.append(data)
-        return self.parse(f, data, <uint32_t>len(data), <uint32_t>max(0, original + longer))
+        # A record may claim any length, the largest as well, and an Ethernet header is longer than some others.
+        return self.parse(f, data, <uint32_t>len(data), <uint32_t>min(max(0, original + longer), 0xffffffff))
 
     cdef int parse(self, frame_t *f, const uint8_t *d, uint32_t length, uint32_t original) except -1:
         cdef eth_hdr eth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -393,6 +394,16 @@ def test_a_file_that_ends_early(story: Story, tmp_path: Path) -> None:
     result = replay(str(path))
     assert result.notes[0].startswith("the file ends early")
     assert only(result).verdict == "right"
+
+
+@pytest.mark.parametrize("link_type", [0, 1, 101])
+def test_a_record_that_claims_the_largest_length(tmp_path: Path, link_type: int) -> None:
+    """Where the link's header is shorter than Ethernet's, the length that is claimed grows beyond 32 bits."""
+    path = tmp_path / "claims.pcap"
+    packet = (b"\x02\0\0\0" * (link_type == 0) + IPv4Header(GUEST, PEER, 17).build()).ljust(40, b"x")
+    record = struct.pack("<IIII", 1, 0, len(packet), 0xFFFFFFFF) + packet
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, link_type) + record)
+    assert replay(path).frames == 1
 
 
 def test_a_guest_that_is_not_there(story: Story, tmp_path: Path) -> None:
