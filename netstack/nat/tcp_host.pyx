@@ -4,7 +4,7 @@ An exchange is how a program that has begun a connection (a proxy's handshake, o
 Both directions end with an end of file on the old descriptor, so that nothing need be counted: the program forwards
 what was still on its way to it, closes its end, and the flow goes on with the new descriptor.
 """
-from libc.errno cimport EACCES, ECONNREFUSED, ENETUNREACH, EPERM
+from libc.errno cimport EACCES, ECONNREFUSED, ECONNRESET, ENETUNREACH, EPERM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from netstack.host.poller cimport POLL_READ, POLL_WRITE, poller_add, poller_remove
@@ -58,11 +58,12 @@ cdef void tcp_host_open(nat_t *nat, tcp_flow *flow, uint64_t now_ns) noexcept no
 
 
 cdef void tcp_host_failed(nat_t *nat, tcp_flow *flow, int error, uint64_t now_ns) noexcept nogil:
-    """Unreachable is told as ICMP as well."""
+    """Unreachable is told as ICMP as well. A host that has reset was reached: its listener went before we saw that it
+    had let us in."""
     cdef uint8_t code = ICMP4_HOST_UNREACHABLE
     cdef uint8_t[28] quote
     flow.host_error = error
-    if error == ECONNREFUSED or error == EACCES or error == EPERM:
+    if error == ECONNREFUSED or error == ECONNRESET or error == EACCES or error == EPERM:
         count(nat.counters, TCP_REFUSED)
     else:
         count(nat.counters, TCP_UNREACHABLE)

@@ -79,6 +79,18 @@ def test_refused_by_the_host_is_a_reset(real: Stack) -> None:
     assert real.gateway.stats()["tcp_refused"] == 1
 
 
+def test_reset_before_it_is_seen_to_be_open_is_a_reset(real: Stack) -> None:
+    """A server that ends with a connection in its backlog: Linux tells the connecting socket ECONNRESET."""
+    guest = GuestTcp(real)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        guest.dport = server.getsockname()[1]
+        real.link.inject(bytes(guest.segment("S")))
+        real.gateway.step(real.now)
+    (answer,) = real.run()
+    assert answer[TCP].flags == "RA"
+    assert real.gateway.stats()["tcp_refused"] == 1
+
+
 def test_to_the_hosts_loopback(real: Stack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         guest = GuestTcp(real, dport=server.getsockname()[1])
