@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Called by name, by somebody else's code.
 BY_PROTOCOL = {
     *("__getattr__", "__call__", "do_GET", "log_message", "daemon_threads", "makefile", "readinto"),
-    *("list_commands", "get_command", "shell_complete"),  # click's
+    *("list_commands", "get_command", "format_commands", "shell_complete"),  # click's
     "untrusted",  # read by its name, in nameservice
     *("expose_port", "expose_pipe", "unexpose_port", "unexpose_pipe"),  # verb and noun meet in vpnkit's table
     *("pytest_addoption", "pytest_configure", "pytest_collect_file", "runtest", "reportinfo"),

@@ -16,31 +16,29 @@ if TYPE_CHECKING:
 
 __all__ = ["UsageError", "run_group"]
 
-COMMANDS = (
-    "run",
-    "attach",
-    "serve",
-    "relay",
-    "list",
-    "guests",
-    "flows",
-    "stats",
-    "top",
-    "port",
-    "ping",
-    "connect",
-    "route",
-    "dissect",
-    "leases",
-    "dns",
-    "capture",
-    "impair",
-    "log-level",
-    "replay",
-    "config",
-    "completion",
-    "demo",
-)  # each is made by netstack.cli.NAME.command(), when it is asked for
+SECTIONS = {
+    "Networks": ("run", "attach", "serve", "relay", "demo"),
+    "A running instance (run, attach or serve with --api)": (
+        "list",
+        "guests",
+        "flows",
+        "stats",
+        "top",
+        "port",
+        "ping",
+        "connect",
+        "route",
+        "leases",
+        "dns",
+        "capture",
+        "impair",
+        "log-level",
+    ),
+    "Captures": ("dissect", "replay"),
+    "Settings": ("config", "completion"),
+}
+#: In the order of ``--help``. Each is made by netstack.cli.NAME.command(), when it is asked for.
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class UsageError(Exception):
@@ -66,19 +64,31 @@ class LazyGroup(click.Group):
             prepare(command)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for, each with its first sentence, whole."""
+        for title, names in SECTIONS.items():
+            rows = []
+            for name in names:
+                command = self.get_command(ctx, name)
+                assert command is not None
+                rows.append((name, command.get_short_help_str(200)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
-  netstack run -- curl http://192.168.65.2:8000/
-  netstack attach --netns blue --ifname tap0
-  netstack demo""",
+  netstack demo                                       everything at work
+  netstack run -- curl http://192.168.65.2:8000/      a web server of this host's loopback
+  netstack serve --listen qemu:/tmp/q.sock            a network for virtual machines
+  netstack dissect --stats capture.pcapng""",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def group() -> None:
-    """Gives a command, or a network namespace that exists, a full network without root.
+    """Gives a command, a network namespace or virtual machines a full network, without root.
 
     Inside, 192.168.65.1 is the gateway (DNS and DHCP too) and 192.168.65.2 stands for this host's loopback.
     """
