@@ -3,6 +3,10 @@
 The byte with stream offset ``o`` lies at ``memory[(o - origin) & (capacity - 1)]``. ``origin`` moves to
 ``head`` whenever the ring is empty, so that a ring which is drained as fast as it is filled keeps using the
 same few cache lines.
+
+With blocks given, a ring of 64 KiB is one of them, and a larger one is pages of its own, which come zeroed, grow without a
+copy and go back whole: in the heap, rings of every size between long-lived objects would leave holes that never close.
+Without blocks everything comes from the heap.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -10,6 +14,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from netstack.storage.blocks cimport BLOCK, Blocks, blocks_get, blocks_put, blocks_t
+from netstack.storage.pages cimport pages_grow, pages_map_large, pages_unmap
 
 cdef enum:
     SMALLEST = 4096             # bytes: below a page there is nothing to save
@@ -35,13 +40,21 @@ cdef inline bint is_block(const blocks_t *blocks, uint32_t size) noexcept nogil:
     return size == BLOCK and blocks != NULL
 
 
+cdef inline bint is_pages(const blocks_t *blocks, uint32_t size) noexcept nogil:
+    return size > BLOCK and blocks != NULL
+
+
 cdef inline uint8_t *take(blocks_t *blocks, uint32_t size) noexcept nogil:
-    return blocks_get(blocks) if is_block(blocks, size) else <uint8_t *>malloc(size)
+    if is_block(blocks, size):
+        return blocks_get(blocks)
+    return <uint8_t *>(pages_map_large(size) if is_pages(blocks, size) else malloc(size))
 
 
 cdef inline void give(ring_t *r, blocks_t *blocks) noexcept nogil:
     if is_block(blocks, r.capacity):
         blocks_put(blocks, r.memory)
+    elif is_pages(blocks, r.capacity):
+        pages_unmap(r.memory, r.capacity)
     else:
         free(r.memory)
     r.memory = NULL
@@ -92,9 +105,12 @@ cdef int ring_reserve(ring_t *r, uint32_t capacity, blocks_t *blocks) noexcept n
         return -1
     bigger = round_up(capacity)
     held = <uint32_t>(ring_end(r) - r.head)
-    if held <= r.capacity >> 2 or is_block(blocks, r.capacity) or is_block(blocks, bigger):
+    if is_pages(blocks, r.capacity):
+        memory = <uint8_t *>pages_grow(r.memory, r.capacity, bigger)
+    elif held <= r.capacity >> 2 or (blocks != NULL and bigger >= BLOCK):
         return move(r, bigger, blocks)      # cheaper than realloc, which would copy what nobody needs as well
-    memory = <uint8_t *>realloc(r.memory, bigger)
+    else:
+        memory = <uint8_t *>realloc(r.memory, bigger)
     if memory == NULL:
         return -1
     # The part that had wrapped to the beginning goes behind the old end: bigger >= 2 * capacity, so there is
