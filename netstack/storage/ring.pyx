@@ -4,9 +4,9 @@ The byte with stream offset ``o`` lies at ``memory[(o - origin) & (capacity - 1)
 ``head`` whenever the ring is empty, so that a ring which is drained as fast as it is filled keeps using the
 same few cache lines.
 
-With blocks given, a ring of 64 KiB is one of them, and a larger one is pages of its own, which come zeroed, grow without a
-copy and go back whole: in the heap, rings of every size between long-lived objects would leave holes that never close.
-Without blocks everything comes from the heap.
+With blocks given, a ring of 64 KiB is one of them, and a larger one is pages of its own, which come zeroed, grow
+without a copy and go back whole: in the heap, rings of every size between long-lived objects would leave holes that
+never close. Without blocks everything comes from the heap.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
