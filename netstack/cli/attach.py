@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -63,8 +62,10 @@ def attach(
     SIGINT), the interface is removed, or the namespace goes: its process has ended, or its name has been
     deleted. The name server for processes inside is the gateway, 192.168.65.1.
     """
+    from netstack.link.spec import is_interface_name
+
     require_linux("attach")
-    if not 1 <= len(os.fsencode(ifname)) <= 15 or "/" in ifname or any(c.isspace() for c in ifname):
+    if not is_interface_name(ifname):
         raise click.BadParameter(f"{ifname!r} is not the name of an interface", param_hint="--ifname")
     config = network_config(**network)
     check_standard_output(config)

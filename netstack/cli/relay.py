@@ -18,7 +18,7 @@ import click
 
 from netstack.cli.options import MTU_RANGE, require_linux, tell_ready, to_write_to
 from netstack.errors import ConfigError, NetstackError, SandboxError
-from netstack.link.spec import KINDS, TARGETS, LinkSpec, parse_target
+from netstack.link.spec import KINDS, TARGETS, LinkSpec, is_interface_name, parse_target
 
 if TYPE_CHECKING:
     from netstack.link.hyperkit import Vif
@@ -260,12 +260,7 @@ def relay_command(
     kind, colon, name = tap.partition(":")
     if not colon:
         kind, name = "tap", tap
-    if (
-        kind != "tap"
-        or not 1 <= len(os.fsencode(name)) <= 15
-        or "/" in name
-        or any(c.isspace() for c in name)
-    ):
+    if kind != "tap" or not is_interface_name(name):
         raise ConfigError(f"{tap!r} is not tap:NAME")
     target = parse_target(connect)
     try:

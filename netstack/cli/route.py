@@ -57,9 +57,10 @@ def add(device: str, instance: str | None, in_json: bool) -> int:
     """
     from netstack.cli.options import require_linux
     from netstack.control.client import choose
+    from netstack.link.spec import is_interface_name
 
     require_linux("route")
-    if not 1 <= len(os.fsencode(device)) <= 15 or "/" in device or any(c.isspace() for c in device):
+    if not is_interface_name(device):
         raise click.BadParameter(f"{device!r} is not the name of an interface", param_hint="--device")
     client = choose(instance)
     made, fd = client.descriptor("/v1/routes", None)

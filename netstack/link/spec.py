@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 
 from netstack.errors import ConfigError
 
-__all__ = ["FORMS", "KINDS", "TARGETS", "LinkSpec", "parse_link", "parse_target"]
+__all__ = ["FORMS", "KINDS", "TARGETS", "LinkSpec", "is_interface_name", "parse_link", "parse_target"]
 
 #: What a guest speaks: "stream" and "packet" kinds are accepted connections, "message" kinds one socket for one guest.
 KINDS = {"hyperkit": "stream", "qemu": "stream", "bess": "packet", "unixgram": "message", "udp": "message"}
@@ -49,6 +50,13 @@ class LinkSpec:
         return f"stdio:{self.kind}" if self.family == "stdio" else f"fd:{self.kind}:{self.port}"
 
 
+def is_interface_name(text: str) -> bool:
+    """Whether Linux lets an interface be called that (its dev_valid_name)."""
+    if text in (".", "..") or any(c in "/:" or c.isspace() for c in text):
+        return False
+    return 1 <= len(os.fsencode(text)) <= 15
+
+
 def _kind(text: str, name: str) -> str:
     if name in KINDS:
         return name
@@ -85,7 +93,7 @@ def parse_link(text: str) -> LinkSpec:
     if not colon or not rest:
         raise ConfigError(f"{text!r} is not a link: use {FORMS}")
     if head == "tap":
-        if not 1 <= len(rest.encode()) <= 15 or "/" in rest:
+        if not is_interface_name(rest):
             raise ConfigError(f"{text!r}: {rest!r} is not the name of an interface")
         return LinkSpec("tap", "tap", path=rest)
     if head == "fd":
